@@ -1,0 +1,3 @@
+export GREETING='it'\''s $HOME
+'
+export NOMAD_TASK_NAME='web'

@@ -1,0 +1,1 @@
+if [ -r /etc/nomad-virt/env.sh ]; then . /etc/nomad-virt/env.sh; fi

@@ -1,0 +1,225 @@
+// Package domxml translates between the plain values of package vm and
+// libvirt's XML: domains, volumes, pools, networks and capabilities. It is
+// pure: what it returns is sent, and what it is given was fetched, by package
+// hypervisor.
+package domxml
+
+import (
+	"fmt"
+
+	"libvirt.org/go/libvirtxml"
+
+	"nomad-driver-virt/vm"
+)
+
+// Domain returns the libvirt domain of a VM. The XML holds no secret: what the
+// guest is told is in its seed volume.
+//
+// Format: https://libvirt.org/formatdomain.html
+func Domain(s *vm.Spec) (string, error) {
+	metadata, err := marshalMetadata(s)
+	if err != nil {
+		return "", err
+	}
+	d := libvirtxml.Domain{
+		Type:        string(s.Accel),
+		Name:        s.Name,
+		Title:       fmt.Sprintf("Nomad task %s of job %s", s.Owner.Task, s.Owner.Job),
+		Description: fmt.Sprintf("allocation %s in namespace %s", s.Owner.Alloc, s.Owner.Namespace),
+		Metadata:    &libvirtxml.DomainMetadata{XML: metadata},
+		Memory:      &libvirtxml.DomainMemory{Value: uint(s.Memory / vm.KiB), Unit: "KiB"},
+		VCPU:        &libvirtxml.DomainVCPU{Placement: "static", Value: uint(s.VCPUs)},
+		CPUTune:     cpuTune(s.Cores),
+		OS: &libvirtxml.DomainOS{
+			Type:        &libvirtxml.DomainOSType{Arch: s.Arch, Machine: s.Machine, Type: "hvm"},
+			BIOS:        biosFor(s.Arch),
+			BootDevices: []libvirtxml.DomainBootDevice{{Dev: "hd"}},
+		},
+		Features: &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}, APIC: apicFor(s.Arch)},
+		CPU:      cpu(s.CPUModel),
+		Clock:    &libvirtxml.DomainClock{Offset: "utc"},
+		// A reboot in the guest is the guest's affair, all else ends the task.
+		OnPoweroff: "destroy",
+		OnReboot:   "restart",
+		OnCrash:    "destroy",
+		Devices:    devices(s),
+	}
+	if sharesBy(s.Shares, vm.VirtioFS) {
+		// virtiofsd is another process, which reads and writes the guest's memory.
+		d.MemoryBacking = &libvirtxml.DomainMemoryBacking{
+			MemorySource: &libvirtxml.DomainMemorySource{Type: "memfd"},
+			MemoryAccess: &libvirtxml.DomainMemoryAccess{Mode: "shared"},
+		}
+	}
+	return d.Marshal()
+}
+
+// cpuTune pins each vCPU to its core, and QEMU's own threads to all of them.
+func cpuTune(cores []uint) *libvirtxml.DomainCPUTune {
+	if len(cores) == 0 {
+		return nil
+	}
+	t := &libvirtxml.DomainCPUTune{EmulatorPin: &libvirtxml.DomainCPUTuneEmulatorPin{}}
+	for i, core := range cores {
+		set := fmt.Sprint(core)
+		t.VCPUPin = append(t.VCPUPin, libvirtxml.DomainCPUTuneVCPUPin{VCPU: uint(i), CPUSet: set})
+		if i > 0 {
+			t.EmulatorPin.CPUSet += ","
+		}
+		t.EmulatorPin.CPUSet += set
+	}
+	return t
+}
+
+func cpu(model string) *libvirtxml.DomainCPU {
+	switch model {
+	case vm.CPUHost, vm.CPUMaximum:
+		return &libvirtxml.DomainCPU{Mode: model}
+	}
+	return &libvirtxml.DomainCPU{
+		Mode:  "custom",
+		Match: "exact",
+		Model: &libvirtxml.DomainCPUModel{Value: model, Fallback: "forbid"},
+	}
+}
+
+// SeaBIOS alone can write to the serial console, and only x86 has it.
+func biosFor(arch string) *libvirtxml.DomainBIOS {
+	if arch != "x86_64" && arch != "i686" {
+		return nil
+	}
+	return &libvirtxml.DomainBIOS{UseSerial: "yes"}
+}
+
+func apicFor(arch string) *libvirtxml.DomainFeatureAPIC {
+	if arch != "x86_64" && arch != "i686" {
+		return nil
+	}
+	return &libvirtxml.DomainFeatureAPIC{}
+}
+
+func devices(s *vm.Spec) *libvirtxml.DomainDeviceList {
+	port := uint(0)
+	d := &libvirtxml.DomainDeviceList{
+		// The seed's bus: every guest that knows virtio disks knows virtio-scsi,
+		// which libvirt's default SCSI controller (an LSI card) is not.
+		Controllers: []libvirtxml.DomainController{{Type: "scsi", Model: "virtio-scsi"}},
+		Serials: []libvirtxml.DomainSerial{{
+			Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
+			Target: &libvirtxml.DomainSerialTarget{Port: &port},
+		}},
+		Consoles: []libvirtxml.DomainConsole{{
+			Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
+			Target: &libvirtxml.DomainConsoleTarget{Type: "serial", Port: &port},
+		}},
+		Channels: []libvirtxml.DomainChannel{{
+			Source: &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{Mode: "bind"}},
+			Target: &libvirtxml.DomainChannelTarget{
+				VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: "org.qemu.guest_agent.0"},
+			},
+		}},
+		RNGs: []libvirtxml.DomainRNG{{
+			Model:   "virtio",
+			Backend: &libvirtxml.DomainRNGBackend{Random: &libvirtxml.DomainRNGBackendRandom{Device: "/dev/urandom"}},
+		}},
+		MemBalloon: &libvirtxml.DomainMemBalloon{
+			Model: "virtio",
+			Stats: &libvirtxml.DomainMemBalloonStats{Period: balloonStatsEvery},
+		},
+	}
+	for _, disk := range s.Disks {
+		d.Disks = append(d.Disks, diskDevice(disk))
+	}
+	d.Disks = append(d.Disks, seedDevice(s.SeedVolume))
+	for _, i := range s.Interfaces {
+		d.Interfaces = append(d.Interfaces, interfaceDevice(i))
+	}
+	for _, share := range s.Shares {
+		d.Filesystems = append(d.Filesystems, filesystemDevice(share))
+	}
+	return d
+}
+
+// balloonStatsEvery is how often the guest reports its memory, in seconds.
+const balloonStatsEvery = 5
+
+func diskDevice(d vm.Disk) libvirtxml.DomainDisk {
+	device := libvirtxml.DomainDisk{
+		Device: "disk",
+		Driver: &libvirtxml.DomainDiskDriver{
+			Name:    d.Driver,
+			Type:    d.Volume.Format,
+			Discard: "unmap",
+			// A full pool stops the guest until there is room: an error in the
+			// guest would cost it data.
+			ErrorPolicy:  "stop",
+			RErrorPolicy: "stop",
+		},
+		Source: fileSource(d.Volume.Path),
+		Target: &libvirtxml.DomainDiskTarget{Dev: d.Device, Bus: d.Bus},
+	}
+	if d.ReadOnly {
+		device.ReadOnly = &libvirtxml.DomainDiskReadOnly{}
+	}
+	if d.Base != nil {
+		// Said in full, so that libvirt need not probe the base, and cannot be
+		// led anywhere by it.
+		device.BackingStore = &libvirtxml.DomainDiskBackingStore{
+			Format:       &libvirtxml.DomainDiskFormat{Type: d.Base.Format},
+			Source:       fileSource(d.Base.Path),
+			BackingStore: &libvirtxml.DomainDiskBackingStore{},
+		}
+	} else {
+		device.BackingStore = &libvirtxml.DomainDiskBackingStore{}
+	}
+	return device
+}
+
+func seedDevice(v vm.Volume) libvirtxml.DomainDisk {
+	return libvirtxml.DomainDisk{
+		Device:   "cdrom",
+		Driver:   &libvirtxml.DomainDiskDriver{Name: "qemu", Type: v.Format},
+		Source:   fileSource(v.Path),
+		Target:   &libvirtxml.DomainDiskTarget{Dev: "sda", Bus: "scsi"},
+		ReadOnly: &libvirtxml.DomainDiskReadOnly{},
+	}
+}
+
+// fileSource names a file and not a volume: libvirt ends a VM whose disk is of
+// type "volume" when it restarts while the pool is inactive.
+func fileSource(path string) *libvirtxml.DomainDiskSource {
+	return &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: path}}
+}
+
+func interfaceDevice(i vm.Interface) libvirtxml.DomainInterface {
+	return libvirtxml.DomainInterface{
+		MAC:    &libvirtxml.DomainInterfaceMAC{Address: i.MAC},
+		Source: &libvirtxml.DomainInterfaceSource{Bridge: &libvirtxml.DomainInterfaceSourceBridge{Bridge: i.Bridge}},
+		Model:  &libvirtxml.DomainInterfaceModel{Type: "virtio"},
+	}
+}
+
+func filesystemDevice(s vm.Share) libvirtxml.DomainFilesystem {
+	f := libvirtxml.DomainFilesystem{
+		AccessMode: "passthrough",
+		Driver:     &libvirtxml.DomainFilesystemDriver{Type: "virtiofs"},
+		Source:     &libvirtxml.DomainFilesystemSource{Mount: &libvirtxml.DomainFilesystemSourceMount{Dir: s.Mount}},
+		Target:     &libvirtxml.DomainFilesystemTarget{Dir: s.Tag},
+	}
+	if s.Type == vm.NineP {
+		f.Driver.Type = "path"
+		// QEMU enforces it. libvirt before 11.0 refuses it for virtiofs, where
+		// the mount is read-only by itself.
+		f.ReadOnly = &libvirtxml.DomainFilesystemReadOnly{}
+	}
+	return f
+}
+
+func sharesBy(shares []vm.Share, t vm.ShareType) bool {
+	for _, s := range shares {
+		if s.Type == t {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,255 @@
+// Package driver is Nomad's side of the plugin: its configuration, the plan
+// that turns a job's configuration into a VM, and the lives of tasks. It is the
+// only package that imports Nomad.
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	cstructs "github.com/hashicorp/nomad/client/structs"
+	"github.com/hashicorp/nomad/drivers/shared/eventer"
+	"github.com/hashicorp/nomad/nomad/structs"
+	"github.com/hashicorp/nomad/plugins/base"
+	"github.com/hashicorp/nomad/plugins/drivers"
+	"github.com/hashicorp/nomad/plugins/drivers/fsisolation"
+	"github.com/hashicorp/nomad/plugins/shared/hclspec"
+
+	"nomad-driver-virt/hypervisor"
+	"nomad-driver-virt/image"
+	"nomad-driver-virt/portmap"
+)
+
+const (
+	pluginName  = "virt"
+	pluginBlock = "nomad-driver-virt" // the name of the binary, and so of the agent's plugin block
+)
+
+// Driver implements Nomad's drivers.DriverPlugin.
+type Driver struct {
+	drivers.DriverSignalTaskNotSupported
+	drivers.DriverExecTaskNotSupported
+
+	version string
+	logger  hclog.Logger
+	events  *eventer.Eventer
+	digests image.Digests
+
+	ctx context.Context // of everything that outlives the call that began it
+	run sync.Once       // begins to connect
+
+	mu       sync.Mutex // guards the fields below
+	config   Config
+	machines *machines
+	tasks    map[string]*task // by Nomad's task ID
+}
+
+// New returns the driver of a plugin of some version. It does nothing before
+// Nomad has given it a configuration, and ends what it does with the context.
+func New(ctx context.Context, version string, logger hclog.Logger) *Driver {
+	logger = logger.Named(pluginName)
+	return &Driver{
+		version: version,
+		logger:  logger,
+		events:  eventer.NewEventer(ctx, logger),
+		ctx:     ctx,
+		tasks:   make(map[string]*task),
+	}
+}
+
+// PluginInfo tells Nomad what this plugin is.
+func (d *Driver) PluginInfo() (*base.PluginInfoResponse, error) {
+	return &base.PluginInfoResponse{
+		Type:              base.PluginTypeDriver,
+		PluginApiVersions: []string{drivers.ApiVersion010},
+		PluginVersion:     d.version,
+		Name:              pluginName,
+	}, nil
+}
+
+// ConfigSchema is the schema of the plugin's configuration.
+func (d *Driver) ConfigSchema() (*hclspec.Spec, error) { return configSpec, nil }
+
+// TaskConfigSchema is the schema of a task's configuration.
+func (d *Driver) TaskConfigSchema() (*hclspec.Spec, error) { return taskConfigSpec, nil }
+
+// SetConfig takes the plugin's configuration. An error keeps the whole Nomad
+// agent from starting, so there is one only for what is wrong in the
+// configuration itself: what the host lacks makes the driver unhealthy. Nomad
+// also calls it in processes that check the configuration and run no task, so
+// nothing is connected to or made here.
+func (d *Driver) SetConfig(c *base.Config) error {
+	var config Config
+	if len(c.PluginConfig) != 0 {
+		if err := base.MsgPackDecode(c.PluginConfig, &config); err != nil {
+			return fmt.Errorf("the configuration of plugin %s cannot be read: %w", pluginBlock, err)
+		}
+	}
+	config, warnings := config.translate()
+	for _, w := range warnings {
+		d.logger.Warn("the plugin's configuration: " + w)
+	}
+	config = config.withDefaults()
+	if err := config.validate(); err != nil {
+		return err
+	}
+	host, err := hypervisor.New(config.Provider.Libvirt.URI)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.config = config
+	d.machines = &machines{host: host, ports: portmap.New()}
+	return nil
+}
+
+// Capabilities tells what this driver can do. FSIsolation is "image" because a
+// guest has a file system of its own; with it NOMAD_TASK_DIR is /local.
+func (d *Driver) Capabilities() (*drivers.Capabilities, error) {
+	return &drivers.Capabilities{
+		FSIsolation:       fsisolation.Image,
+		NetIsolationModes: []drivers.NetIsolationMode{drivers.NetIsolationModeHost},
+		MountConfigs:      drivers.MountConfigSupportNone,
+	}, nil
+}
+
+// connected returns the configuration and what makes VMs, after it saw to it
+// that the connection to libvirt is kept up.
+func (d *Driver) connected() (Config, *machines) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.run.Do(func() { go d.machines.host.Run(d.ctx) })
+	return d.config, d.machines
+}
+
+// TaskEvents is the stream of what Nomad shows in a task's events.
+func (d *Driver) TaskEvents(ctx context.Context) (<-chan *drivers.TaskEvent, error) {
+	return d.events.TaskEvents(ctx)
+}
+
+// tell writes an event of a task. Nomad keeps the last ten of each task.
+func (d *Driver) tell(cfg *drivers.TaskConfig, format string, args ...any) {
+	event := &drivers.TaskEvent{
+		TaskID:    cfg.ID,
+		TaskName:  cfg.Name,
+		AllocID:   cfg.AllocID,
+		Timestamp: time.Now(),
+		Message:   fmt.Sprintf(format, args...),
+	}
+	if err := d.events.EmitEvent(event); err != nil {
+		d.logger.Warn("a task's event was lost", "event", event.Message, "error", err)
+	}
+}
+
+func (d *Driver) task(id string) (*task, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if t, ok := d.tasks[id]; ok {
+		return t, nil
+	}
+	return nil, drivers.ErrTaskNotFound
+}
+
+// follow makes a task known and follows its VM to the end.
+func (d *Driver) follow(t *task, m *machines) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.tasks[t.cfg.ID] = t
+	go t.follow(d.ctx, m.host)
+}
+
+// WaitTask delivers how a task ended.
+func (d *Driver) WaitTask(ctx context.Context, id string) (<-chan *drivers.ExitResult, error) {
+	t, err := d.task(id)
+	if err != nil {
+		return nil, err
+	}
+	results := make(chan *drivers.ExitResult, 1)
+	go func() {
+		defer close(results)
+		select {
+		case <-t.ended:
+			results <- t.result()
+		case <-ctx.Done():
+		case <-d.ctx.Done():
+		}
+	}()
+	return results, nil
+}
+
+// StopTask asks the guest to shut down, and destroys the VM if it still runs
+// when the timeout is over. The signal is not used: a machine has one way to be
+// asked.
+func (d *Driver) StopTask(id string, timeout time.Duration, _ string) error {
+	t, err := d.task(id)
+	if err != nil {
+		return err
+	}
+	_, machines := d.connected()
+	how, err := t.stop(d.ctx, machines.host, timeout)
+	if err != nil {
+		return err
+	}
+	d.tell(t.cfg, "%s", how)
+	return nil
+}
+
+// DestroyTask removes all of a task's VM. Nomad forgets the task whatever this
+// returns, so what cannot be removed now is tried again until it can.
+func (d *Driver) DestroyTask(id string, force bool) error {
+	t, err := d.task(id)
+	if err != nil {
+		return err
+	}
+	if t.running() && !force {
+		return errors.New("cannot destroy a task that runs")
+	}
+	_, machines := d.connected()
+	err = machines.remove(d.ctx, t.vm)
+	if err != nil {
+		d.logger.Error("a VM could not be removed, and will be again", "vm", t.vm, "error", err)
+		go d.removeLater(machines, t.vm)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.tasks, id)
+	return err
+}
+
+// removeEvery is how often it is tried to remove what could not be.
+const removeEvery = 15 * time.Second
+
+func (d *Driver) removeLater(m *machines, name string) {
+	for {
+		select {
+		case <-d.ctx.Done():
+			return
+		case <-time.After(removeEvery):
+		}
+		err := m.remove(d.ctx, name)
+		if err == nil {
+			d.logger.Info("a VM that could not be removed is removed now", "vm", name)
+			return
+		}
+		d.logger.Warn("a VM still cannot be removed", "vm", name, "error", err)
+	}
+}
+
+// InspectTask tells the state of a task.
+func (d *Driver) InspectTask(id string) (*drivers.TaskStatus, error) {
+	t, err := d.task(id)
+	if err != nil {
+		return nil, err
+	}
+	return t.status(), nil
+}
+
+// TaskStats is not there yet; Nomad is told so that it does not ask again.
+func (d *Driver) TaskStats(context.Context, string, time.Duration) (<-chan *cstructs.TaskResourceUsage, error) {
+	return nil, structs.NewRecoverableError(errors.New("statistics of VMs are not supported yet"), false)
+}

@@ -1,0 +1,222 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"nomad-driver-virt/cloudinit"
+	"nomad-driver-virt/hypervisor"
+	"nomad-driver-virt/image"
+	"nomad-driver-virt/portmap"
+	"nomad-driver-virt/share"
+	"nomad-driver-virt/vm"
+)
+
+// importTimeout bounds the copying of one image.
+const importTimeout = 30 * time.Minute
+
+// machines makes and removes VMs: it carries out what a vm.Spec says, in libvirt,
+// in pools, in the firewall and on the host's file system.
+type machines struct {
+	host  *hypervisor.Host
+	ports *portmap.Table
+
+	mu    sync.Mutex             // guards bases
+	bases map[string]*sync.Mutex // by path; held while a base is made
+}
+
+// step is one thing that is done to make a VM. What names it completes
+// "could not …".
+type step struct {
+	what string
+	do   func(context.Context) error
+}
+
+// create makes and starts a VM, and returns the address of each of its
+// interfaces. The domain is defined first: it is the journal by which remove
+// finds all the rest, however far this got. A failure leaves nothing behind.
+// tell is told of what a user wants to know.
+func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, tell func(string, ...any)) ([]netip.Addr, error) {
+	addrs := make([]netip.Addr, len(s.Interfaces))
+	steps := []step{{"define the VM", func(ctx context.Context) error { return m.host.Define(ctx, s) }}}
+	for i, d := range s.Disks {
+		steps = append(steps, step{"make disk " + d.Device, func(ctx context.Context) error {
+			return m.makeDisk(ctx, d, images[i], tell)
+		}})
+	}
+	steps = append(steps,
+		step{"make the cloud-init seed", func(ctx context.Context) error { return m.makeSeed(ctx, s) }},
+		step{"share the allocation's directories", func(context.Context) error { return share.Attach(s.Shares) }},
+		step{"reserve an address", func(ctx context.Context) error { return m.reserve(ctx, s.Interfaces, addrs) }},
+		step{"publish ports", func(ctx context.Context) error { return m.publish(ctx, s, addrs) }},
+		step{"start the VM", func(ctx context.Context) error { return m.host.Start(ctx, s.Name) }},
+	)
+	for _, step := range steps {
+		if err := step.do(ctx); err != nil {
+			err = fmt.Errorf("could not %s: %w", step.what, err)
+			// The context may be what failed.
+			if undo := m.remove(context.WithoutCancel(ctx), s.Name); undo != nil {
+				return nil, fmt.Errorf("%w (and then, removing what was made: %w)", err, undo)
+			}
+			return nil, err
+		}
+	}
+	return addrs, nil
+}
+
+// remove takes away all of a VM, known by its name alone: running or not, made
+// whole or in part. A VM that is not there is no error. What cannot be removed
+// keeps the domain, which knows of it, so that it can be tried again.
+func (m *machines) remove(ctx context.Context, name string) error {
+	var errs []error
+	keep := func(err error) { errs = append(errs, err) }
+	keep(m.ports.Withdraw(ctx, name))
+
+	journal, err := m.host.Journal(ctx, name)
+	switch {
+	case errors.Is(err, hypervisor.ErrNoDomain):
+		return errors.Join(append(errs, share.Detach(name))...)
+	case err != nil:
+		return errors.Join(append(errs, err)...)
+	}
+	if err := m.host.Destroy(ctx, name); err != nil {
+		return errors.Join(append(errs, err)...) // its disks are in use
+	}
+	keep(share.Detach(name))
+	for _, i := range journal.Interfaces {
+		keep(m.host.Release(ctx, i.Network, i.MAC))
+	}
+	for _, v := range journal.Volumes {
+		keep(m.host.RemoveVolume(ctx, v))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return m.host.Undefine(ctx, name)
+}
+
+// removeForgotten removes what an earlier start of the same task of the same
+// allocation left, when Nomad or this plugin died before it was known to have
+// started.
+func (m *machines) removeForgotten(ctx context.Context, o vm.Owner) error {
+	names, err := m.host.Owned(ctx, nameStem(o.Task), o.Alloc, o.Task)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := m.remove(ctx, name); err != nil {
+			return fmt.Errorf("removing VM %s, which an earlier start of this task left: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (m *machines) makeDisk(ctx context.Context, d vm.Disk, source *os.File, tell func(string, ...any)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, importTimeout, fmt.Errorf("it took longer than %s", importTimeout))
+	defer cancel()
+	if d.Base != nil {
+		if err := m.ensureBase(ctx, d, source, tell); err != nil {
+			return err
+		}
+		return m.host.CreateVolume(ctx, d.Volume, &d.Base.Volume)
+	}
+	if err := m.host.CreateVolume(ctx, d.Volume, nil); err != nil || d.Image == nil {
+		return err
+	}
+	began := time.Now()
+	if err := image.Write(ctx, source, *d.Image, d.Volume); err != nil {
+		return err
+	}
+	tell("Copied image %s to disk %s in %s", d.Image.Path, d.Device, since(began))
+	return nil
+}
+
+// ensureBase makes a disk's base if the pool does not have it. Whoever asks for
+// one that is being made waits for it. It has its name when it is complete, and
+// not before.
+func (m *machines) ensureBase(ctx context.Context, d vm.Disk, source *os.File, tell func(string, ...any)) error {
+	defer m.lockBase(d.Base.Path)()
+	if _, err := os.Stat(d.Base.Path); err == nil || !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	began := time.Now()
+	if err := image.Create(ctx, source, *d.Image, d.Base.Staging); err != nil {
+		return err
+	}
+	if err := m.host.Adopt(ctx, d.Base.Staging.Path, d.Base.Volume); err != nil {
+		return err
+	}
+	tell("Imported image %s as base %s of pool %s in %s", d.Image.Path, d.Base.Name, d.Base.Pool, since(began))
+	return nil
+}
+
+func (m *machines) lockBase(path string) (unlock func()) {
+	m.mu.Lock()
+	if m.bases == nil {
+		m.bases = make(map[string]*sync.Mutex)
+	}
+	base, ok := m.bases[path]
+	if !ok {
+		base = new(sync.Mutex)
+		m.bases[path] = base
+	}
+	m.mu.Unlock()
+	base.Lock()
+	return base.Unlock
+}
+
+// makeSeed writes what cloud-init is told into the VM's seed volume. Its file
+// is written directly: the pool is a directory of this host.
+func (m *machines) makeSeed(ctx context.Context, s *vm.Spec) error {
+	documents, err := cloudinit.Documents(s.Seed)
+	if err != nil {
+		return err
+	}
+	iso, err := cloudinit.ISO(documents)
+	if err != nil {
+		return err
+	}
+	volume := s.SeedVolume
+	volume.Size = vm.Bytes(len(iso))
+	if err := m.host.CreateVolume(ctx, volume, nil); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(volume.Path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(iso)
+	return errors.Join(err, file.Close())
+}
+
+func (m *machines) reserve(ctx context.Context, interfaces []vm.Interface, addrs []netip.Addr) (err error) {
+	for i, n := range interfaces {
+		if addrs[i], err = m.host.Reserve(ctx, n.Network, n.MAC); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *machines) publish(ctx context.Context, s *vm.Spec, addrs []netip.Addr) error {
+	for i, n := range s.Interfaces {
+		if len(n.Ports) == 0 {
+			continue
+		}
+		err := m.ports.Publish(ctx, vm.Publication{VM: s.Name, Bridge: n.Bridge, Guest: addrs[i], Ports: n.Ports})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// since is a time that passed, as a person wants to read it.
+func since(began time.Time) time.Duration {
+	return time.Since(began).Round(100 * time.Millisecond)
+}

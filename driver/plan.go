@@ -1,0 +1,363 @@
+package driver
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	_ "time/tzdata" // time zones are checked by a list of our own, not by the host's
+
+	"github.com/hashicorp/nomad/plugins/drivers"
+
+	"nomad-driver-virt/cloudinit"
+	"nomad-driver-virt/domxml"
+	"nomad-driver-virt/hypervisor"
+	"nomad-driver-virt/share"
+	"nomad-driver-virt/vm"
+)
+
+// request is everything that a plan is computed from.
+type request struct {
+	config   Config              // with its defaults
+	task     TaskConfig          // translated
+	nomad    *drivers.TaskConfig //
+	facts    hypervisor.Facts
+	images   []*vm.Image // by disk; nil where the disk has no image, or none that can be used
+	userData []byte
+}
+
+// plan computes the VM of a task. It finds all that is wrong with the task's
+// configuration, and is the only place that does; where it finds anything the
+// VM is not to be made.
+func plan(r request) (*vm.Spec, problems) {
+	var p problems
+	name := vmName(r.nomad.Name, r.nomad.ID)
+	spec := &vm.Spec{
+		Name:       name,
+		Owner:      owner(r.nomad),
+		Accel:      r.config.accel(r.facts.Accel),
+		Memory:     memory(r.nomad, &p),
+		Cores:      cores(r.nomad, &p),
+		Disks:      planDisks(r, name, &p),
+		Interfaces: planInterfaces(r, &p),
+		Shares:     planShares(r, name, &p),
+	}
+	spec.VCPUs = max(1, len(spec.Cores))
+	spec.Arch, spec.Machine = planOS(r, &p)
+	spec.CPUModel = cpuModel(r.config.CPUModel, spec.Accel)
+	spec.Seed = planSeed(r, name, spec.Shares, &p)
+	if len(spec.Disks) > 0 {
+		primary := spec.Disks[0].Volume
+		spec.SeedVolume = inPool(r.config, primary.Pool, vm.Volume{Name: name + "-seed.iso", Format: "raw", Sparse: true})
+	}
+	refuseUnsupported(r, &p)
+	return spec, p
+}
+
+// vmName is <task>-<last 8 of the task ID>: the name of the domain, of its
+// volumes and of directories, so that what is not at home in a file name is
+// replaced, and a long name cut.
+func vmName(task, taskID string) string {
+	return nameStem(task) + taskID[max(0, len(taskID)-taskIDTail):]
+}
+
+// taskIDTail is how much of a task's ID tells its starts apart.
+const taskIDTail = 8
+
+// nameStem is what the names of all VMs of a task begin with.
+func nameStem(task string) string {
+	clean := strings.TrimLeft(notInNames.ReplaceAllString(task, "-"), ".-")
+	if len(clean) > maxNameStem {
+		clean = clean[:maxNameStem]
+	}
+	if clean == "" {
+		clean = "task"
+	}
+	return clean + "-"
+}
+
+// maxNameStem keeps names of volumes, and comments in rules, within their
+// limits.
+const maxNameStem = 63
+
+var notInNames = regexp.MustCompile(`[^A-Za-z0-9._-]`)
+
+func owner(n *drivers.TaskConfig) vm.Owner {
+	return vm.Owner{
+		Node:      n.NodeID,
+		Namespace: n.Namespace,
+		Job:       n.JobID,
+		Group:     n.TaskGroupName,
+		Task:      n.Name,
+		Alloc:     n.AllocID,
+		TaskID:    n.ID,
+	}
+}
+
+func memory(n *drivers.TaskConfig, p *problems) vm.Bytes {
+	if n.Resources == nil || n.Resources.NomadResources == nil || n.Resources.NomadResources.Memory.MemoryMB <= 0 {
+		p.addf("resources.memory", "is missing")
+		return 0
+	}
+	return vm.Bytes(n.Resources.NomadResources.Memory.MemoryMB) * vm.MiB
+}
+
+// cores lists the cores that Nomad reserved for the task. Nomad sends them in
+// cgroup notation.
+func cores(n *drivers.TaskConfig, p *problems) []uint {
+	if n.Resources == nil || n.Resources.LinuxResources == nil || n.Resources.LinuxResources.CpusetCpus == "" {
+		return nil
+	}
+	var all []uint
+	for part := range strings.SplitSeq(n.Resources.LinuxResources.CpusetCpus, ",") {
+		first, last, isRange := strings.Cut(strings.TrimSpace(part), "-")
+		if !isRange {
+			last = first
+		}
+		from, err1 := strconv.ParseUint(first, 10, 16)
+		to, err2 := strconv.ParseUint(last, 10, 16)
+		if err1 != nil || err2 != nil {
+			p.addf("resources.cores", "Nomad sent %q, which is no set of cores", n.Resources.LinuxResources.CpusetCpus)
+			return nil
+		}
+		for core := from; core <= to; core++ {
+			all = append(all, uint(core))
+		}
+	}
+	return all
+}
+
+func planOS(r request, p *problems) (arch, machine string) {
+	if r.task.OS == nil {
+		return r.facts.Arch, ""
+	}
+	if a := r.task.OS.Arch; a != "" && a != r.facts.Arch {
+		p.addf("config.os.arch", "%q is not supported yet: the host is %s, leave it out", a, r.facts.Arch)
+	}
+	return r.facts.Arch, r.task.OS.Machine
+}
+
+func cpuModel(configured string, accel vm.Accel) string {
+	switch {
+	case configured != "":
+		return configured
+	case accel == vm.KVM:
+		return vm.CPUHost
+	}
+	// Distributions of today are built for more than QEMU's default has.
+	return vm.CPUMaximum
+}
+
+func planInterfaces(r request, p *problems) []vm.Interface {
+	var all []vm.Interface
+	if len(r.task.NetworkInterfaces) > 1 {
+		p.addf("config.network_interface", "several interfaces are not supported yet, there are %d", len(r.task.NetworkInterfaces))
+	}
+	for i, n := range r.task.NetworkInterfaces {
+		path := indexed("config.network_interface", i)
+		switch {
+		case (n.Bridge == nil) == (n.Macvtap == nil):
+			p.addf(path, "has to hold one block, bridge or macvtap")
+		case n.Macvtap != nil:
+			p.addf(path+".macvtap", "is not supported yet; use a bridge")
+		case n.Bridge.Name == "":
+			p.addf(path+".bridge.name", "is missing; libvirt's default network has virbr0")
+		default:
+			all = append(all, planBridge(r, i, path+".bridge", *n.Bridge, p))
+		}
+	}
+	return all
+}
+
+func planBridge(r request, index int, path string, b Bridge, p *problems) vm.Interface {
+	i := vm.Interface{Bridge: b.Name, MAC: macOf(r.nomad.AllocID, r.nomad.Name, index)}
+	at := slices.IndexFunc(r.facts.Networks, func(n domxml.Network) bool { return n.Bridge == b.Name })
+	switch {
+	case at < 0:
+		p.addf(path+".name", "no libvirt network that runs has the bridge %q, and other bridges are not supported yet; there are: %s",
+			b.Name, bridgesOf(r.facts.Networks))
+	case len(r.facts.Networks[at].Ranges) == 0:
+		p.addf(path+".name", "libvirt network %s of bridge %q has no DHCP for IPv4, which is not supported yet",
+			r.facts.Networks[at].Name, b.Name)
+	default:
+		i.Network = r.facts.Networks[at].Name
+	}
+	for k, label := range b.Ports {
+		if slices.Contains(b.Ports[:k], label) {
+			p.addf(indexed(path+".ports", k), "the label %q is there twice", label)
+			continue
+		}
+		if port, ok := planPort(r.nomad, indexed(path+".ports", k), label, p); ok {
+			i.Ports = append(i.Ports, port)
+		}
+	}
+	return i
+}
+
+func planPort(n *drivers.TaskConfig, path, label string, p *problems) (vm.Port, bool) {
+	var labels []string
+	if n.Resources != nil && n.Resources.Ports != nil {
+		for _, m := range *n.Resources.Ports {
+			if m.Label != label {
+				labels = append(labels, m.Label)
+				continue
+			}
+			addr, err := netip.ParseAddr(m.HostIP)
+			if err != nil || !addr.Unmap().Is4() {
+				p.addf(path, "Nomad gave port %q the address %q; ports on other than IPv4 addresses are not supported yet",
+					label, m.HostIP)
+				return vm.Port{}, false
+			}
+			to := m.To
+			if to <= 0 { // not given: the guest listens on the number that Nomad chose
+				to = m.Value
+			}
+			return vm.Port{Label: label, Host: netip.AddrPortFrom(addr.Unmap(), uint16(m.Value)), Guest: uint16(to)}, true
+		}
+	}
+	known := "it has none: add network { port \"" + label + "\" { to = … } } to the group"
+	if len(labels) > 0 {
+		known = "it has: " + strings.Join(labels, ", ")
+	}
+	p.addf(path, "the group has no port %q; %s", label, known)
+	return vm.Port{}, false
+}
+
+func bridgesOf(networks []domxml.Network) string {
+	var all []string
+	for _, n := range networks {
+		if n.Bridge != "" {
+			all = append(all, fmt.Sprintf("%s (network %s)", n.Bridge, n.Name))
+		}
+	}
+	if len(all) == 0 {
+		return "none; start one: virsh net-start default"
+	}
+	return strings.Join(all, ", ")
+}
+
+// macOf derives a hardware address from what stays the same over restarts of a
+// task in its allocation. 52:54 is how QEMU's addresses begin; the rest is
+// wide enough for a network full of VMs.
+func macOf(alloc, task string, index int) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%d", alloc, task, index))
+	return fmt.Sprintf("52:54:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3])
+}
+
+func planShares(r request, name string, p *problems) []vm.Share {
+	kind := vm.NineP
+	switch r.task.Mounts {
+	case "":
+		if r.facts.VirtioFS {
+			kind = vm.VirtioFS
+		}
+	case string(vm.NineP):
+	case string(vm.VirtioFS):
+		kind = vm.VirtioFS
+		if !r.facts.VirtioFS {
+			p.addf("config.mounts", "the host has no virtiofs: install virtiofsd, or leave mounts out for 9p")
+		}
+	default:
+		p.addf("config.mounts", "%q is neither virtiofs nor 9p", r.task.Mounts)
+	}
+	dir := r.nomad.TaskDir()
+	var shares []vm.Share
+	for _, d := range []struct{ tag, source string }{
+		{"alloc", dir.SharedAllocDir},
+		{"local", dir.LocalDir},
+		{"secrets", dir.SecretsDir},
+	} {
+		shares = append(shares, vm.Share{
+			Type:   kind,
+			Tag:    d.tag,
+			Source: d.source,
+			Mount:  share.Mount(name, d.tag),
+			Target: "/" + d.tag,
+		})
+	}
+	return shares
+}
+
+func planSeed(r request, name string, shares []vm.Share, p *problems) vm.Seed {
+	t := r.task
+	seed := vm.Seed{
+		InstanceID:    name,
+		Hostname:      t.Hostname,
+		Timezone:      t.Timezone,
+		Password:      t.DefaultUserPassword,
+		AuthorizedKey: strings.TrimSpace(t.DefaultUserSSHKey),
+		Cmds:          t.Cmds,
+		Env:           environment(r.nomad),
+		Shares:        shares,
+		UserData:      r.userData,
+	}
+	if seed.Hostname == "" {
+		seed.Hostname = defaultHostname(name)
+	} else if !hostLabel.MatchString(seed.Hostname) {
+		p.addf("config.hostname", "%q is no label of RFC 1123: 1 to 63 letters, digits and hyphens, none at the ends", t.Hostname)
+	}
+	if seed.Timezone != "" {
+		if _, err := time.LoadLocation(seed.Timezone); err != nil || seed.Timezone == "Local" {
+			p.addf("config.timezone", "%q is no known time zone; write it like Europe/Berlin", seed.Timezone)
+		}
+	}
+	if strings.ContainsAny(seed.Password, "\n\r\x00") {
+		p.addf("config.default_user_password", "holds a line break, which no password can")
+	}
+	if strings.ContainsAny(seed.AuthorizedKey, "\n\r\x00") {
+		p.addf("config.default_user_authorized_ssh_key", "holds a line break; it takes one key, on one line")
+	}
+	if err := cloudinit.CheckUserData(seed.UserData); err != nil {
+		p.addf("config.user_data", "%s", err)
+	}
+	return seed
+}
+
+var hostLabel = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+
+// defaultHostname is nomad-<vm name> as a label of RFC 1123; where it is too
+// long it keeps its end, which tells VMs apart.
+func defaultHostname(name string) string {
+	const prefix, longest = "nomad-", 63
+	label := notInLabels.ReplaceAllString(name, "-")
+	if cut := len(label) - (longest - len(prefix)); cut > 0 {
+		label = strings.TrimLeft(label[cut:], "-")
+	}
+	return prefix + label
+}
+
+var notInLabels = regexp.MustCompile(`[^A-Za-z0-9-]`)
+
+func environment(n *drivers.TaskConfig) map[string]string {
+	env := make(map[string]string, len(n.Env)+len(n.DeviceEnv))
+	for k, v := range n.DeviceEnv {
+		env[k] = v
+	}
+	for k, v := range n.Env {
+		env[k] = v
+	}
+	return env
+}
+
+// refuseUnsupported names what Nomad asks for beside the task's configuration
+// and this driver does not do: it is never dropped in silence.
+func refuseUnsupported(r request, p *problems) {
+	for _, m := range r.nomad.Mounts {
+		p.addf("volume_mount", "volumes are not supported yet, the task mounts one at %s", m.TaskPath)
+	}
+	if len(r.nomad.Devices) > 0 {
+		p.addf("resources.device", "devices of the host cannot be given to a VM yet")
+	}
+}
+
+// inPool places a volume in a directory pool.
+func inPool(c Config, pool string, v vm.Volume) vm.Volume {
+	v.Pool = pool
+	v.Path = filepath.Join(c.StoragePools.Directory[pool].Path, v.Name)
+	return v
+}

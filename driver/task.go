@@ -1,0 +1,134 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/nomad/plugins/drivers"
+
+	"nomad-driver-virt/hypervisor"
+	"nomad-driver-virt/vm"
+)
+
+const (
+	// pressEvery is how often a guest is asked to shut down: one that is booting
+	// does not hear the first time.
+	pressEvery = 5 * time.Second
+	// destroyTimeout bounds the wait for a VM's end after it was destroyed.
+	destroyTimeout = 30 * time.Second
+)
+
+// task is one start of a Nomad task whose VM was started.
+type task struct {
+	cfg     *drivers.TaskConfig
+	vm      string
+	started time.Time
+	network *drivers.DriverNetwork
+
+	ended chan struct{} // closed when exit is set
+
+	mu        sync.Mutex // guards the fields below
+	destroyed bool       // by StopTask
+	exit      vm.Exit
+}
+
+func newTask(cfg *drivers.TaskConfig, vmName string, started time.Time, network *drivers.DriverNetwork) *task {
+	return &task{cfg: cfg, vm: vmName, started: started, network: network, ended: make(chan struct{})}
+}
+
+// follow waits for the end of the VM. When the driver itself ends first, the
+// task goes on without it.
+func (t *task) follow(ctx context.Context, host *hypervisor.Host) {
+	exit, err := host.WaitEnd(ctx, t.vm)
+	if err != nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.destroyed && exit.Signal != 0 {
+		exit.Err = nil // it was this hand
+	}
+	t.exit = exit
+	close(t.ended)
+}
+
+func (t *task) running() bool {
+	select {
+	case <-t.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// stop asks the guest to shut down until the timeout is over, then destroys
+// the VM, and tells which of the two ended it.
+func (t *task) stop(ctx context.Context, host *hypervisor.Host, timeout time.Duration) (string, error) {
+	asked := time.Now()
+	deadline := time.NewTimer(timeout)
+	defer deadline.Stop()
+	press := time.NewTicker(pressEvery)
+	defer press.Stop()
+	for {
+		// An error is no reason to give up: the next press, or the end of the
+		// timeout, deals with what is wrong.
+		_ = host.Shutdown(ctx, t.vm)
+		select {
+		case <-t.ended:
+			return fmt.Sprintf("The guest shut down, %s after it was asked to", since(asked)), nil
+		case <-deadline.C:
+			err := t.destroy(ctx, host)
+			return fmt.Sprintf("The guest did not shut down within %s, the VM was destroyed; "+
+				"a longer kill_timeout gives it more time", timeout), err
+		case <-press.C:
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+}
+
+func (t *task) destroy(ctx context.Context, host *hypervisor.Host) error {
+	t.mu.Lock()
+	t.destroyed = true
+	t.mu.Unlock()
+	if err := host.Destroy(ctx, t.vm); err != nil && !errors.Is(err, hypervisor.ErrNoDomain) {
+		return err
+	}
+	select {
+	case <-t.ended:
+		return nil
+	case <-time.After(destroyTimeout):
+		return fmt.Errorf("VM %s was destroyed, and libvirt still says that it runs", t.vm)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// result is how the task ended, which it has.
+func (t *task) result() *drivers.ExitResult {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return &drivers.ExitResult{ExitCode: t.exit.Code, Signal: t.exit.Signal, Err: t.exit.Err}
+}
+
+func (t *task) status() *drivers.TaskStatus {
+	s := &drivers.TaskStatus{
+		ID:               t.cfg.ID,
+		Name:             t.cfg.Name,
+		State:            drivers.TaskStateRunning,
+		StartedAt:        t.started,
+		DriverAttributes: map[string]string{"vm": t.vm},
+		NetworkOverride:  t.network,
+	}
+	if !t.running() {
+		s.State = drivers.TaskStateExited
+		s.ExitResult = t.result()
+		t.mu.Lock()
+		s.CompletedAt = t.exit.EndedAt
+		t.mu.Unlock()
+	}
+	return s
+}

@@ -1,0 +1,238 @@
+package hypervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/digitalocean/go-libvirt"
+
+	"nomad-driver-virt/domxml"
+	"nomad-driver-virt/vm"
+)
+
+// ErrNoDomain says that libvirt has no domain of that name.
+var ErrNoDomain = errors.New("no such domain")
+
+// Define makes the domain of a VM known to libvirt, without starting it. From
+// then on Journal tells what belongs to it.
+func (h *Host) Define(ctx context.Context, s *vm.Spec) error {
+	document, err := domxml.Domain(s)
+	if err != nil {
+		return err
+	}
+	return do(ctx, h, "defining domain "+s.Name, func(c *libvirt.Libvirt) error {
+		_, err := c.DomainDefineXMLFlags(document, 0)
+		return err
+	})
+}
+
+// Start starts a domain that is defined.
+func (h *Host) Start(ctx context.Context, name string) error {
+	return h.onDomain(ctx, "starting domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+		return c.DomainCreate(d)
+	})
+}
+
+// Shutdown asks the guest to shut down, by the ACPI power button. It returns
+// at once; a guest may take its time, or not listen.
+func (h *Host) Shutdown(ctx context.Context, name string) error {
+	return h.onDomain(ctx, "shutting down domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+		return c.DomainShutdownFlags(d, libvirt.DomainShutdownAcpiPowerBtn)
+	})
+}
+
+// Destroy ends a domain's QEMU. A domain that does not run is no error.
+func (h *Host) Destroy(ctx context.Context, name string) error {
+	err := h.onDomain(ctx, "destroying domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+		return c.DomainDestroyFlags(d, libvirt.DomainDestroyDefault)
+	})
+	if isCode(err, libvirt.ErrOperationInvalid) { // it is not running
+		return nil
+	}
+	return err
+}
+
+// Undefine makes libvirt forget a domain that does not run. A domain that
+// libvirt does not know is no error.
+func (h *Host) Undefine(ctx context.Context, name string) error {
+	err := h.onDomain(ctx, "undefining domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+		return c.DomainUndefineFlags(d, libvirt.DomainUndefineManagedSave|libvirt.DomainUndefineSnapshotsMetadata|
+			libvirt.DomainUndefineCheckpointsMetadata|libvirt.DomainUndefineNvram)
+	})
+	if errors.Is(err, ErrNoDomain) {
+		return nil
+	}
+	return err
+}
+
+// Journal returns what the driver wrote into a domain's metadata when it
+// defined it; ErrNoDomain when there is no such domain, or it is not ours.
+func (h *Host) Journal(ctx context.Context, name string) (domxml.Journal, error) {
+	var document string
+	err := h.onDomain(ctx, "reading the metadata of domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) (err error) {
+		document, err = c.DomainGetMetadata(d, int32(libvirt.DomainMetadataElement),
+			libvirt.OptString{domxml.MetadataURI}, libvirt.DomainAffectConfig)
+		return err
+	})
+	if isCode(err, libvirt.ErrNoDomainMetadata) {
+		return domxml.Journal{}, fmt.Errorf("domain %s is not of this driver: %w", name, ErrNoDomain)
+	}
+	if err != nil {
+		return domxml.Journal{}, err
+	}
+	return domxml.ParseJournal(document)
+}
+
+// Owned lists the domains of a task of an allocation, whichever start of the
+// task they are from. Their names begin with prefix.
+func (h *Host) Owned(ctx context.Context, prefix, alloc, task string) ([]string, error) {
+	domains, err := call(ctx, h, "listing domains", func(c *libvirt.Libvirt) ([]libvirt.Domain, error) {
+		all, _, err := c.ConnectListAllDomains(1, 0)
+		return all, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	var owned []string
+	for _, d := range domains {
+		if !strings.HasPrefix(d.Name, prefix) {
+			continue
+		}
+		switch j, err := h.Journal(ctx, d.Name); {
+		case errors.Is(err, ErrNoDomain):
+		case err != nil:
+			return nil, err
+		case j.Owner.Alloc == alloc && j.Owner.Task == task:
+			owned = append(owned, d.Name)
+		}
+	}
+	return owned, nil
+}
+
+// WaitEnd returns how a domain ended, as soon as it has: it follows libvirt's
+// events, and asks for the state now and whenever there was news. It outlasts
+// libvirt's absence; its error is the context's alone.
+func (h *Host) WaitEnd(ctx context.Context, name string) (vm.Exit, error) {
+	news := make(chan struct{}, 1)
+	defer h.watch(name, news)()
+	backstop := time.NewTicker(pollEvery)
+	defer backstop.Stop()
+	for {
+		if exit, ended := h.exit(ctx, name); ended {
+			return exit, nil
+		}
+		select {
+		case <-ctx.Done():
+			return vm.Exit{}, ctx.Err()
+		case <-news:
+		case <-backstop.C:
+		}
+	}
+}
+
+// pollEvery is how often a domain's state is read when there is no news of it,
+// lest an event was lost.
+const pollEvery = time.Minute
+
+// exit reads how a domain ended. What cannot be read has not ended.
+func (h *Host) exit(ctx context.Context, name string) (vm.Exit, bool) {
+	state, reason, err := h.state(ctx, name)
+	if errors.Is(err, ErrNoDomain) {
+		return exitOf(libvirt.DomainShutoff, libvirt.DomainShutoffDestroyed), true
+	}
+	if err != nil || state != libvirt.DomainShutoff && state != libvirt.DomainCrashed {
+		return vm.Exit{}, false
+	}
+	return exitOf(state, libvirt.DomainShutoffReason(reason)), true
+}
+
+// Running tells whether a domain has a QEMU; ErrNoDomain when there is no such
+// domain.
+func (h *Host) Running(ctx context.Context, name string) (bool, error) {
+	state, _, err := h.state(ctx, name)
+	return err == nil && state != libvirt.DomainShutoff && state != libvirt.DomainCrashed, err
+}
+
+func (h *Host) state(ctx context.Context, name string) (libvirt.DomainState, int32, error) {
+	var state, reason int32
+	err := h.onDomain(ctx, "reading the state of domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) (err error) {
+		state, reason, err = c.DomainGetState(d, 0)
+		return err
+	})
+	return libvirt.DomainState(state), reason, err
+}
+
+// exitOf translates libvirt's reason for a domain being off.
+//
+// See virDomainShutoffReason in https://libvirt.org/html/libvirt-libvirt-domain.html
+func exitOf(state libvirt.DomainState, reason libvirt.DomainShutoffReason) vm.Exit {
+	exit := vm.Exit{EndedAt: time.Now()}
+	switch {
+	case state == libvirt.DomainShutoff && reason == libvirt.DomainShutoffShutdown:
+	case state == libvirt.DomainShutoff && reason == libvirt.DomainShutoffDestroyed:
+		exit.Code, exit.Signal = exitKilled, sigkill
+		exit.Err = errors.New("the VM was destroyed by another hand than Nomad's (virsh destroy, for one)")
+	case state == libvirt.DomainShutoff && reason == libvirt.DomainShutoffMigrated:
+		exit.Code, exit.Err = exitFailed, errors.New("the VM was migrated to another host by another hand than Nomad's")
+	case state == libvirt.DomainShutoff && reason == libvirt.DomainShutoffSaved:
+		exit.Code, exit.Err = exitFailed, errors.New("the VM was saved and stopped by another hand than Nomad's (virsh managedsave)")
+	case state == libvirt.DomainShutoff && reason == libvirt.DomainShutoffUnknown:
+		exit.Code, exit.Err = exitFailed, errors.New("the VM ended while libvirt was not watching, the reason is not known")
+	default:
+		exit.Code, exit.Err = exitFailed, errors.New("QEMU crashed or was killed; its last words are in "+
+			"/var/log/libvirt/qemu/ on the host, in the file with the VM's name")
+	}
+	return exit
+}
+
+const (
+	exitFailed = 1
+	sigkill    = 9
+	exitKilled = 128 + sigkill // as a shell tells it
+)
+
+// onDomain calls fn with the domain of a name, or returns ErrNoDomain.
+func (h *Host) onDomain(ctx context.Context, asked, name string, fn func(*libvirt.Libvirt, libvirt.Domain) error) error {
+	err := do(ctx, h, asked+" "+name, func(c *libvirt.Libvirt) error {
+		d, err := c.DomainLookupByName(name)
+		if err != nil {
+			return err
+		}
+		return fn(c, d)
+	})
+	if isCode(err, libvirt.ErrNoDomain) {
+		return fmt.Errorf("%s %s: %w", asked, name, ErrNoDomain)
+	}
+	return err
+}
+
+// watch has news of a domain sent to a channel with room for one, until the
+// function that it returns is called.
+func (h *Host) watch(name string, news chan<- struct{}) (stop func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.watches[news] = name
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.watches, news)
+	}
+}
+
+// wake tells those who wait for news of a domain; "" is news of all of them.
+func (h *Host) wake(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for news, of := range h.watches {
+		if name != "" && name != of {
+			continue
+		}
+		select {
+		case news <- struct{}{}:
+		default: // it has not read the last one yet, and will read the state after it
+		}
+	}
+}

@@ -1,0 +1,145 @@
+package hypervisor
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/digitalocean/go-libvirt"
+
+	"nomad-driver-virt/domxml"
+	"nomad-driver-virt/vm"
+)
+
+// Facts is what a plan needs to know of the host.
+type Facts struct {
+	Arch     string // the host's, by libvirt's name
+	Accel    vm.Accel
+	VirtioFS bool // whether directories can be shared by virtiofs
+	Networks []domxml.Network
+}
+
+type factsKey struct{ arch, machine string }
+
+type domainCapabilities struct {
+	arch     string
+	accel    vm.Accel
+	virtioFS bool
+}
+
+// Facts reads what the host offers to a guest of an architecture and machine
+// type; empty: the host's own, and libvirt's default. What a machine type that
+// libvirt does not know gets is libvirt's error, which says so.
+func (h *Host) Facts(ctx context.Context, arch, machine string) (Facts, error) {
+	caps, err := h.capabilities(ctx, factsKey{arch, machine})
+	if err != nil {
+		return Facts{}, err
+	}
+	networks, err := h.networks(ctx)
+	if err != nil {
+		return Facts{}, err
+	}
+	return Facts{
+		Arch:     caps.arch,
+		Accel:    caps.accel,
+		VirtioFS: caps.virtioFS && virtiofsdInstalled(vhostUserDirs),
+		Networks: networks,
+	}, nil
+}
+
+// Version returns libvirt's and QEMU's versions, "9.0.0".
+func (h *Host) Version(ctx context.Context) (libvirtVersion, qemuVersion string, err error) {
+	lib, err := call(ctx, h, "reading libvirt's version", (*libvirt.Libvirt).ConnectGetLibVersion)
+	if err != nil {
+		return "", "", err
+	}
+	qemu, err := call(ctx, h, "reading QEMU's version", (*libvirt.Libvirt).ConnectGetVersion)
+	return dotted(lib), dotted(qemu), err
+}
+
+// dotted writes a version number that is major * 1,000,000 + minor * 1,000 +
+// release, as libvirt returns them.
+func dotted(v uint64) string {
+	return fmt.Sprintf("%d.%d.%d", v/1_000_000, v/1_000%1_000, v%1_000)
+}
+
+// capabilities asks once in the life of a connection: libvirt may probe QEMU
+// to answer.
+func (h *Host) capabilities(ctx context.Context, key factsKey) (domainCapabilities, error) {
+	h.mu.Lock()
+	known, ok := h.facts[key]
+	h.mu.Unlock()
+	if ok {
+		return known, nil
+	}
+	found, err := h.askCapabilities(ctx, key)
+	if err != nil {
+		return domainCapabilities{}, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.facts[key] = found
+	return found, nil
+}
+
+func (h *Host) askCapabilities(ctx context.Context, key factsKey) (domainCapabilities, error) {
+	document, err := call(ctx, h, "reading the host's capabilities", (*libvirt.Libvirt).Capabilities)
+	if err != nil {
+		return domainCapabilities{}, err
+	}
+	arch, err := domxml.ParseHostArch(string(document))
+	if err != nil {
+		return domainCapabilities{}, err
+	}
+	found := domainCapabilities{arch: arch, accel: vm.KVM}
+	offered, err := h.domainCapabilities(ctx, key, vm.KVM)
+	if err != nil {
+		// libvirt refuses the type where there is no KVM.
+		found.accel = vm.TCG
+		if offered, err = h.domainCapabilities(ctx, key, vm.TCG); err != nil {
+			return domainCapabilities{}, err
+		}
+	}
+	found.virtioFS, err = domxml.ParseVirtioFS(offered)
+	return found, err
+}
+
+func (h *Host) domainCapabilities(ctx context.Context, key factsKey, accel vm.Accel) (string, error) {
+	return call(ctx, h, "reading the capabilities of "+string(accel)+" domains", func(c *libvirt.Libvirt) (string, error) {
+		return c.ConnectGetDomainCapabilities(nil, optional(key.arch), optional(key.machine), libvirt.OptString{string(accel)}, 0)
+	})
+}
+
+func optional(s string) libvirt.OptString {
+	if s == "" {
+		return nil
+	}
+	return libvirt.OptString{s}
+}
+
+// vhostUserDirs is where distributions describe their vhost-user programs, and
+// where libvirt looks for virtiofsd.
+//
+// See https://www.qemu.org/docs/master/interop/vhost-user.html#backend-program-conventions
+var vhostUserDirs = []string{"/etc/qemu/vhost-user", "/usr/share/qemu/vhost-user"}
+
+// virtiofsdInstalled tells whether the host has the program that serves a
+// virtiofs share; libvirt's capabilities tell only that QEMU could use one.
+func virtiofsdInstalled(dirs []string) bool {
+	for _, dir := range dirs {
+		files, _ := filepath.Glob(filepath.Join(dir, "*.json")) // its only error is of the pattern
+		for _, file := range files {
+			var backend struct{ Type, Binary string }
+			content, err := os.ReadFile(file)
+			if err != nil || json.Unmarshal(content, &backend) != nil || backend.Type != "fs" {
+				continue
+			}
+			if _, err := os.Stat(backend.Binary); err == nil {
+				return true
+			}
+		}
+	}
+	return false
+}

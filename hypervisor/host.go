@@ -1,0 +1,225 @@
+// Package hypervisor talks to libvirt on this host: domains and their events,
+// storage pools and volumes, networks and their DHCP reservations. It is the
+// only package that does. Host is a connection that heals by itself: a call
+// while libvirt is away fails, a wait goes on when it is back.
+package hypervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/digitalocean/go-libvirt"
+)
+
+const (
+	callTimeout    = 30 * time.Second // of a call whose context has no deadline
+	connectTimeout = 10 * time.Second
+	reconnectEvery = 2 * time.Second
+	pingEvery      = 10 * time.Second
+)
+
+// Host is the libvirt of this host. Its methods may be called concurrently.
+// Every error of a call says what was asked of libvirt; a call is given up
+// after 30 s where the context has no deadline of its own.
+type Host struct {
+	uri     string
+	sockets []string
+
+	mu      sync.Mutex // guards the fields below
+	client  *libvirt.Libvirt
+	err     error                           // why client is nil; nil before the first attempt
+	changed chan struct{}                   // closed when client or err changes
+	watches map[chan<- struct{}]string      // who waits for news of which domain
+	facts   map[factsKey]domainCapabilities // of this connection
+
+	addressing sync.Mutex // held from choosing an address to its reservation
+}
+
+// New returns the libvirt at a URI of this host, "qemu:///system" for one. It
+// connects to nothing yet: Run does.
+func New(uri string) (*Host, error) {
+	sockets, err := socketsOf(uri)
+	if err != nil {
+		return nil, err
+	}
+	return &Host{
+		uri:     uri,
+		sockets: sockets,
+		changed: make(chan struct{}),
+		watches: make(map[chan<- struct{}]string),
+	}, nil
+}
+
+// Run connects, and connects again whenever the connection is lost, until the
+// context ends.
+func (h *Host) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := h.session(ctx)
+		h.set(nil, err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(reconnectEvery):
+		}
+	}
+}
+
+// Health returns nil while libvirt answers, else why it does not. Before the
+// first attempt to connect has ended it waits for that.
+func (h *Host) Health(ctx context.Context) error {
+	_, err := h.connection(ctx)
+	return err
+}
+
+// Changed returns a channel that is closed when libvirt comes or goes.
+func (h *Host) Changed() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.changed
+}
+
+// session is one connection, from dialling to its loss, which it explains.
+func (h *Host) session(ctx context.Context) error {
+	conn, err := dial(ctx, h.sockets)
+	if err != nil {
+		return fmt.Errorf("libvirt at %s cannot be reached, is libvirtd running? %w", h.uri, err)
+	}
+	defer conn.Close()
+
+	// The handshake has no other way to give up.
+	_ = conn.SetDeadline(time.Now().Add(connectTimeout))
+	client := libvirt.NewWithDialer(dialed{conn})
+	if err := client.ConnectToURI(libvirt.ConnectURI(h.uri)); err != nil {
+		return fmt.Errorf("libvirt refuses to open %s: %w", h.uri, err)
+	}
+	events, err := client.LifecycleEvents(ctx)
+	if err != nil {
+		return fmt.Errorf("libvirt at %s gives no events: %w", h.uri, err)
+	}
+	// The library's goroutine ends only when somebody takes what it has read.
+	defer func() {
+		go func() {
+			for range events { //nolint:revive // emptied, not used
+			}
+		}()
+	}()
+	_ = conn.SetDeadline(time.Time{})
+
+	h.set(client, nil)
+	h.wake("")
+	return h.follow(ctx, client, events)
+}
+
+// follow hands events on until the connection is lost or falls silent.
+func (h *Host) follow(ctx context.Context, client *libvirt.Libvirt, events <-chan libvirt.DomainEventLifecycleMsg) error {
+	ping := time.NewTicker(pingEvery)
+	defer ping.Stop()
+	pong := make(chan error, 1)
+	waiting := false
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case e, ok := <-events:
+			if !ok {
+				return fmt.Errorf("libvirt at %s closed the connection", h.uri)
+			}
+			h.wake(e.Dom.Name)
+		case err := <-pong:
+			if err != nil {
+				return fmt.Errorf("libvirt at %s does not answer: %w", h.uri, err)
+			}
+			waiting = false
+		case <-ping.C:
+			if waiting {
+				return fmt.Errorf("libvirt at %s has not answered for %s", h.uri, pingEvery)
+			}
+			waiting = true
+			go func() {
+				_, err := client.ConnectGetLibVersion()
+				pong <- err
+			}()
+		}
+	}
+}
+
+func (h *Host) set(client *libvirt.Libvirt, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.client, h.err = client, err
+	h.facts = make(map[factsKey]domainCapabilities)
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// connection returns the client of the connection there is. It waits for the
+// first attempt to connect, not for later ones.
+func (h *Host) connection(ctx context.Context) (*libvirt.Libvirt, error) {
+	for {
+		h.mu.Lock()
+		client, err, changed := h.client, h.err, h.changed
+		h.mu.Unlock()
+		if client != nil || err != nil {
+			return client, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("libvirt at %s is not connected yet: %w", h.uri, ctx.Err())
+		case <-changed:
+		}
+	}
+}
+
+// call asks libvirt for something within the context's deadline, or
+// callTimeout. The library has no contexts: an answer that comes too late is
+// dropped, and a call that is never answered ends with its connection.
+func call[T any](ctx context.Context, h *Host, asked string, fn func(*libvirt.Libvirt) (T, error)) (T, error) {
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+	}
+	var zero T
+	client, err := h.connection(ctx)
+	if err != nil {
+		return zero, fmt.Errorf("%s: %w", asked, err)
+	}
+	type answer struct {
+		value T
+		err   error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		value, err := fn(client)
+		answers <- answer{value, err}
+	}()
+	select {
+	case a := <-answers:
+		if a.err != nil {
+			return zero, fmt.Errorf("%s: %w", asked, a.err)
+		}
+		return a.value, nil
+	case <-ctx.Done():
+		return zero, fmt.Errorf("%s: libvirt did not answer: %w", asked, ctx.Err())
+	}
+}
+
+// do is call for what has no answer but an error.
+func do(ctx context.Context, h *Host, asked string, fn func(*libvirt.Libvirt) error) error {
+	_, err := call(ctx, h, asked, func(c *libvirt.Libvirt) (struct{}, error) { return struct{}{}, fn(c) })
+	return err
+}
+
+// isCode tells whether an error is libvirt's of that number.
+func isCode(err error, code libvirt.ErrorNumber) bool {
+	var e libvirt.Error
+	return errors.As(err, &e) && e.Code == uint32(code)
+}
+
+// dialed is a connection that was made already, as the library's dialer.
+type dialed struct{ conn net.Conn }
+
+func (d dialed) Dial() (net.Conn, error) { return d.conn, nil }

@@ -1,0 +1,232 @@
+package hypervisor
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"strings"
+
+	"github.com/digitalocean/go-libvirt"
+
+	"nomad-driver-virt/domxml"
+)
+
+// networks lists the networks that are running.
+func (h *Host) networks(ctx context.Context) ([]domxml.Network, error) {
+	return call(ctx, h, "listing networks", func(c *libvirt.Libvirt) ([]domxml.Network, error) {
+		all, _, err := c.ConnectListAllNetworks(1, libvirt.ConnectListNetworksActive)
+		if err != nil {
+			return nil, err
+		}
+		var networks []domxml.Network
+		for _, n := range all {
+			document, err := c.NetworkGetXMLDesc(n, 0)
+			if err != nil {
+				return nil, err
+			}
+			parsed, err := domxml.ParseNetwork(document)
+			if err != nil {
+				return nil, err
+			}
+			networks = append(networks, parsed)
+		}
+		return networks, nil
+	})
+}
+
+// Reserve chooses an address of a network's DHCP range for a hardware address,
+// and has DHCP give it to no other. Asked again for the same hardware address,
+// it returns the same address.
+func (h *Host) Reserve(ctx context.Context, network, mac string) (netip.Addr, error) {
+	h.addressing.Lock()
+	defer h.addressing.Unlock()
+	return call(ctx, h, "reserving an address in network "+network, func(c *libvirt.Libvirt) (netip.Addr, error) {
+		n, err := c.NetworkLookupByName(network)
+		if err != nil {
+			return netip.Addr{}, err
+		}
+		live, err := describe(c, n, libvirt.NetworkUpdateAffectLive)
+		if err != nil {
+			return netip.Addr{}, err
+		}
+		leases, _, err := c.NetworkGetDhcpLeases(n, nil, 1, 0)
+		if err != nil {
+			return netip.Addr{}, err
+		}
+		addr, err := chooseAddress(live, leaseHolders(leases), mac)
+		if err != nil {
+			return netip.Addr{}, err
+		}
+		return addr, eachConfig(c, n, func(known domxml.Network, flag libvirt.NetworkUpdateFlags) error {
+			if _, reserved := reservation(known, mac); reserved {
+				return nil
+			}
+			return updateHost(c, n, libvirt.NetworkUpdateCommandAddLast, domxml.DHCPHost{MAC: mac, Addr: addr}, flag)
+		})
+	})
+}
+
+// Release gives up what Reserve reserved for a hardware address. Where nothing
+// is reserved, or the network is gone, that is no error.
+func (h *Host) Release(ctx context.Context, network, mac string) error {
+	h.addressing.Lock()
+	defer h.addressing.Unlock()
+	err := do(ctx, h, "releasing an address of network "+network, func(c *libvirt.Libvirt) error {
+		n, err := c.NetworkLookupByName(network)
+		if err != nil {
+			return err
+		}
+		return eachConfig(c, n, func(known domxml.Network, flag libvirt.NetworkUpdateFlags) error {
+			addr, reserved := reservation(known, mac)
+			if !reserved {
+				return nil
+			}
+			return updateHost(c, n, libvirt.NetworkUpdateCommandDelete, domxml.DHCPHost{MAC: mac, Addr: addr}, flag)
+		})
+	})
+	if isCode(err, libvirt.ErrNoNetwork) {
+		return nil
+	}
+	return err
+}
+
+// eachConfig calls fn for what a network is now, if it runs, and for what it
+// will be at its next start, if it is kept.
+func eachConfig(c *libvirt.Libvirt, n libvirt.Network, fn func(domxml.Network, libvirt.NetworkUpdateFlags) error) error {
+	active, err := c.NetworkIsActive(n)
+	if err != nil {
+		return err
+	}
+	persistent, err := c.NetworkIsPersistent(n)
+	if err != nil {
+		return err
+	}
+	for flag, applies := range map[libvirt.NetworkUpdateFlags]bool{
+		libvirt.NetworkUpdateAffectLive:   active == 1,
+		libvirt.NetworkUpdateAffectConfig: persistent == 1,
+	} {
+		if !applies {
+			continue
+		}
+		known, err := describe(c, n, flag)
+		if err != nil {
+			return err
+		}
+		if err := fn(known, flag); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func describe(c *libvirt.Libvirt, n libvirt.Network, which libvirt.NetworkUpdateFlags) (domxml.Network, error) {
+	var flags libvirt.NetworkXMLFlags
+	if which == libvirt.NetworkUpdateAffectConfig {
+		flags = libvirt.NetworkXMLInactive
+	}
+	document, err := c.NetworkGetXMLDesc(n, uint32(flags))
+	if err != nil {
+		return domxml.Network{}, err
+	}
+	return domxml.ParseNetwork(document)
+}
+
+func updateHost(c *libvirt.Libvirt, n libvirt.Network, command libvirt.NetworkUpdateCommand, host domxml.DHCPHost,
+	flag libvirt.NetworkUpdateFlags,
+) error {
+	document, err := domxml.Reservation(host)
+	if err != nil {
+		return err
+	}
+	const anyRange = -1 // the one that has DHCP
+	return c.NetworkUpdateCompat(n, command, libvirt.NetworkSectionIPDhcpHost, anyRange, document, flag)
+}
+
+func reservation(n domxml.Network, mac string) (netip.Addr, bool) {
+	for _, host := range n.Hosts {
+		if strings.EqualFold(host.MAC, mac) {
+			return host.Addr, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// leaseHolders tells which hardware address holds which leased address.
+func leaseHolders(leases []libvirt.NetworkDhcpLease) map[netip.Addr]string {
+	holders := make(map[netip.Addr]string, len(leases))
+	for _, lease := range leases {
+		addr, err := netip.ParseAddr(lease.Ipaddr)
+		if err == nil && len(lease.Mac) > 0 {
+			holders[addr] = lease.Mac[0]
+		}
+	}
+	return holders
+}
+
+// chooseAddress returns the address that is reserved for a hardware address
+// already, or the one it holds a lease of, or the first free one after a place
+// in the ranges that the hardware address itself decides: so a task that
+// starts again tends to get the address it had.
+func chooseAddress(n domxml.Network, leases map[netip.Addr]string, mac string) (netip.Addr, error) {
+	if addr, ok := reservation(n, mac); ok {
+		return addr, nil
+	}
+	taken := make(map[netip.Addr]bool)
+	taken[n.Gateway.Addr()] = true
+	for _, host := range n.Hosts {
+		taken[host.Addr] = true
+	}
+	for addr, holder := range leases {
+		if !strings.EqualFold(holder, mac) {
+			taken[addr] = true
+			continue
+		}
+		if inRanges(n.Ranges, addr) && !taken[addr] {
+			return addr, nil
+		}
+	}
+	sizes, total := make([]uint64, len(n.Ranges)), uint64(0)
+	for i, r := range n.Ranges {
+		sizes[i] = uint64(number(r.Last)-number(r.First)) + 1
+		total += sizes[i]
+	}
+	hash := fnv.New64a()
+	hash.Write([]byte(mac))
+	start := hash.Sum64()
+	for i := range total {
+		if addr := at(n.Ranges, sizes, (start+i)%total); !taken[addr] {
+			return addr, nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("all %d addresses of its DHCP range are taken; widen the range, "+
+		"or stop VMs that are not needed (virsh net-dhcp-leases %s lists them)", total, n.Name)
+}
+
+func inRanges(ranges []domxml.AddressRange, addr netip.Addr) bool {
+	for _, r := range ranges {
+		if r.First.Compare(addr) <= 0 && addr.Compare(r.Last) <= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// at returns the i-th address of the ranges laid end to end.
+func at(ranges []domxml.AddressRange, sizes []uint64, i uint64) netip.Addr {
+	for k, r := range ranges {
+		if i < sizes[k] {
+			var b [4]byte
+			binary.BigEndian.PutUint32(b[:], number(r.First)+uint32(i))
+			return netip.AddrFrom4(b)
+		}
+		i -= sizes[k]
+	}
+	return netip.Addr{}
+}
+
+func number(addr netip.Addr) uint32 {
+	b := addr.As4()
+	return binary.BigEndian.Uint32(b[:])
+}

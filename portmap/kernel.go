@@ -1,0 +1,194 @@
+package portmap
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+)
+
+// load reads from the kernel what is published.
+func load(ctx context.Context) (published, error) {
+	out, err := run(ctx, "", "nft", "-j", "list", "map", "ip", tableName, "ports")
+	if err != nil && strings.Contains(err.Error(), "Error: No such file or directory") {
+		return published{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseMap(out)
+}
+
+// parseMap reads nft's JSON of the map of ports. An element without a comment
+// of ours has no owner and is left out; the kernel protects it all the same.
+func parseMap(text []byte) (published, error) {
+	type concat struct {
+		Concat []json.RawMessage `json:"concat"`
+	}
+	var list struct {
+		Nftables []struct {
+			Map struct {
+				Elem [][2]struct {
+					Elem struct {
+						Val     concat `json:"val"`
+						Comment string `json:"comment"`
+					} `json:"elem"`
+					concat
+				} `json:"elem"`
+			} `json:"map"`
+		} `json:"nftables"`
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		return nil, fmt.Errorf("read the table %s: nft's JSON: %w", tableName, err)
+	}
+	all := published{}
+	for _, object := range list.Nftables {
+		for _, e := range object.Map.Elem {
+			key, value := e[0].Elem.Val.Concat, e[1].Concat
+			name, label, bridge, ok := parseComment(e[0].Elem.Comment)
+			if !ok || len(key) != 3 || len(value) != 2 {
+				continue
+			}
+			host, err := addrPort(key[0], key[2])
+			if err != nil {
+				return nil, err
+			}
+			guest, err := addrPort(value[0], value[1])
+			if err != nil {
+				return nil, err
+			}
+			all[port{host, unquote(key[1])}] = target{VM: name, Label: label, Bridge: bridge, Guest: guest}
+		}
+	}
+	return all, nil
+}
+
+func addrPort(addr, port json.RawMessage) (netip.AddrPort, error) {
+	ap, err := netip.ParseAddrPort(unquote(addr) + ":" + string(port))
+	if err != nil {
+		return ap, fmt.Errorf("read the table %s: %w", tableName, err)
+	}
+	return ap, nil
+}
+
+func unquote(s json.RawMessage) string { return strings.Trim(string(s), `"`) }
+
+// forwarded matches the packets of connections that our table translated.
+var forwarded = []string{"FORWARD",
+	"-m", "connmark", "--mark", fmt.Sprintf("%#x/%#x", ourMark, ourMark),
+	"-m", "conntrack", "--ctstate", "DNAT",
+	"-m", "comment", "--comment", "nomad-driver-virt: published ports",
+	"-j", "ACCEPT"}
+
+// acceptForwarded has the host forward connections to published ports, or no
+// longer. libvirt's iptables back end rejects what is new to a NAT network in
+// FORWARD, and an accept in our own table would not overrule that: one in
+// FORWARD ahead of libvirt's does. It is one rule, however many ports there are.
+// libvirt's nftables back end rejects in a table of its own, out of its reach.
+func acceptForwarded(ctx context.Context, on bool) error {
+	if on {
+		there, err := iptables(ctx, "-C")
+		if err == nil && !there {
+			_, err = iptables(ctx, "-I")
+		}
+		return err
+	}
+	for {
+		deleted, err := iptables(ctx, "-D")
+		if errors.Is(err, exec.ErrNotFound) {
+			return nil
+		}
+		if err != nil || !deleted {
+			return err
+		}
+	}
+}
+
+// iptables checks (-C), inserts (-I) or deletes (-D) the rule for forwarded
+// connections. It returns false when the rule to check or delete is not there.
+func iptables(ctx context.Context, action string) (bool, error) {
+	const notThere = 1 // exit status
+	_, err := run(ctx, "", "iptables", append([]string{"-w", action}, forwarded...)...)
+	var exit *exec.ExitError
+	if action != "-I" && errors.As(err, &exit) && exit.ExitCode() == notThere {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// routeLocalnet lets packets from 127.0.0.1 out to a bridge, or no longer, as
+// is the kernel's default.
+func routeLocalnet(bridge string, on bool) error {
+	value := "0"
+	if on {
+		value = "1"
+	}
+	err := os.WriteFile("/proc/sys/net/ipv4/conf/"+bridge+"/route_localnet", []byte(value), 0)
+	if !on && errors.Is(err, fs.ErrNotExist) {
+		return nil // the bridge is gone
+	}
+	if err != nil {
+		return fmt.Errorf("set route_localnet of bridge %q to %s: %w", bridge, value, err)
+	}
+	return nil
+}
+
+// forgetFlows ends the flows whose translation is no longer right: those to
+// ports that are gone, which would go on reaching whoever has the guest's
+// address next; and those to new ports from before, which a UDP sender that
+// does not pause would keep untranslated for good.
+func forgetFlows(old, own published) error {
+	stale := flows{}
+	for _, side := range []published{old, own} {
+		for k := range side {
+			if old[k].Guest != own[k].Guest {
+				stale[k] = true
+			}
+		}
+	}
+	if len(stale) == 0 {
+		return nil
+	}
+	_, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, syscall.AF_INET, stale)
+	if err != nil {
+		return fmt.Errorf("end the flows to ports that changed: %w", err)
+	}
+	return nil
+}
+
+// flows are those that were sent to one of the ports.
+type flows map[port]bool
+
+// MatchConntrackFlow implements netlink.CustomConntrackFilter.
+func (f flows) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+	addr, _ := netip.AddrFromSlice(flow.Forward.DstIP)
+	proto := map[uint8]string{syscall.IPPROTO_TCP: "tcp", syscall.IPPROTO_UDP: "udp"}[flow.Forward.Protocol]
+	return f[port{netip.AddrPortFrom(addr.Unmap(), flow.Forward.DstPort), proto}]
+}
+
+// run runs a program with the text as its input and returns its output.
+func run(ctx context.Context, input, program string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C") // its messages are read
+	cmd.Stdin = strings.NewReader(input)
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
+	out, err := cmd.Output()
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil, fmt.Errorf("%w: install it, published ports need it", err)
+	}
+	if err != nil {
+		first, _, _ := strings.Cut(strings.TrimSpace(complaint.String()), "\n")
+		return nil, fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, first)
+	}
+	return out, nil
+}

@@ -1,0 +1,112 @@
+// Package portmap publishes ports of VMs on addresses of the host. What is
+// published stands in one nftables table of the driver's own, which changes by
+// one transaction per VM and is the only record: it tells whose each port is.
+package portmap
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+
+	"nomad-driver-virt/vm"
+)
+
+// Table is the host's table of published ports. Changes to it happen one after
+// another; it may be used by several goroutines, and by one process of a host.
+type Table struct {
+	turn chan struct{} // who has put something in may use what is below
+	all  published     // what the kernel holds; nil: not known
+}
+
+// New returns the host's table. It asks the kernel nothing yet.
+func New() *Table {
+	return &Table{turn: make(chan struct{}, 1)}
+}
+
+// Publish publishes the ports of a VM, in place of all that the same VM
+// published before. It fails, and changes nothing, when another VM holds one of
+// them. A publication without ports withdraws the VM's.
+func (t *Table) Publish(ctx context.Context, p vm.Publication) error {
+	own, err := publishedBy(p)
+	if err == nil {
+		err = t.change(ctx, p.VM, own)
+	}
+	if err != nil {
+		return fmt.Errorf("publish ports of VM %q: %w", p.VM, err)
+	}
+	return nil
+}
+
+// Withdraw removes everything that is published for a VM, whichever process
+// published it, and all traces of this package with the last VM. A VM that
+// publishes nothing is no error.
+func (t *Table) Withdraw(ctx context.Context, name string) error {
+	if _, err := exec.LookPath("nft"); err != nil {
+		return nil // without the program nothing was ever published
+	}
+	if err := t.change(ctx, name, nil); err != nil {
+		return fmt.Errorf("withdraw ports of VM %q: %w", name, err)
+	}
+	return nil
+}
+
+// change makes own all that the VM publishes. What is remembered saves reading
+// the table back for each change. It is not relied on for a failure: others may
+// have changed the kernel's, so the kernel is asked, and the change tried again.
+func (t *Table) change(ctx context.Context, name string, own published) error {
+	select {
+	case t.turn <- struct{}{}:
+		defer func() { <-t.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if t.all != nil {
+		if len(own) == 0 && len(t.all.of(name)) == 0 {
+			return nil
+		}
+		if t.replace(ctx, name, own) == nil {
+			return nil
+		}
+		t.all = nil
+	}
+	all, err := load(ctx)
+	if err != nil {
+		return err
+	}
+	t.all = all
+	if err := t.replace(ctx, name, own); err != nil {
+		t.all = nil
+		return err
+	}
+	return nil
+}
+
+// replace brings the host from what the VM publishes to own. Doors open before
+// the ports that need them and close in the other order, save for
+// route_localnet, which is on only while the table guards it.
+func (t *Table) replace(ctx context.Context, name string, own published) error {
+	if err := t.all.conflict(name, own); err != nil {
+		return err
+	}
+	old := t.all.of(name)
+	after := t.all.with(old, own)
+
+	for _, bridge := range missing(old.loopbackBridges(), after.loopbackBridges()) {
+		if err := routeLocalnet(bridge, false); err != nil {
+			return err
+		}
+	}
+	if err := acceptForwarded(ctx, len(after) > 0); err != nil {
+		return err
+	}
+	if _, err := run(ctx, transaction(old, own, after), "nft", "-f", "-"); err != nil {
+		return err
+	}
+	t.all = after
+	for _, bridge := range own.loopbackBridges() {
+		if err := routeLocalnet(bridge, true); err != nil {
+			return err
+		}
+	}
+	return forgetFlows(old, own)
+}

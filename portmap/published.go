@@ -1,0 +1,203 @@
+package portmap
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"nomad-driver-virt/vm"
+)
+
+// port is one port of the host for one protocol: the key of an element.
+type port struct {
+	Host  netip.AddrPort
+	Proto string // "tcp" or "udp"
+}
+
+// target is where a published port leads, and whose it is.
+type target struct {
+	VM     string
+	Label  string // of the port, as far as a comment holds it
+	Bridge string // that the guest is on
+	Guest  netip.AddrPort
+}
+
+// published is what is published: on the host, or by one VM of it.
+type published map[port]target
+
+// Names that stand in rules between quotes, which nft has no way to escape.
+var (
+	vmName     = regexp.MustCompile(`^[A-Za-z0-9._-]{1,72}$`)
+	bridgeName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,14}$`)
+)
+
+// publishedBy returns what a publication publishes: each port for both
+// protocols.
+func publishedBy(p vm.Publication) (published, error) {
+	own := published{}
+	if len(p.Ports) == 0 {
+		return own, nil
+	}
+	if err := validate(p); err != nil {
+		return nil, err
+	}
+	for _, q := range p.Ports {
+		t := target{
+			VM:     p.VM,
+			Label:  shortLabel(p.VM, q.Label, p.Bridge),
+			Bridge: p.Bridge,
+			Guest:  netip.AddrPortFrom(p.Guest.Unmap(), q.Guest),
+		}
+		host := netip.AddrPortFrom(q.Host.Addr().Unmap(), q.Host.Port())
+		for _, proto := range []string{"tcp", "udp"} {
+			k := port{host, proto}
+			if other, ok := own[k]; ok {
+				return nil, fmt.Errorf("%s is given to two ports (labels %q and %q): give each its own", host, other.Label, t.Label)
+			}
+			own[k] = t
+		}
+	}
+	return own, nil
+}
+
+// validate refuses what cannot be published.
+func validate(p vm.Publication) error {
+	if !vmName.MatchString(p.VM) {
+		return fmt.Errorf("the VM's name must be 1 to 72 of letters, digits, '.', '_' and '-'")
+	}
+	if !bridgeName.MatchString(p.Bridge) {
+		return fmt.Errorf("bridge %q: the name must be 1 to 15 of letters, digits, '.', '_' and '-'", p.Bridge)
+	}
+	if err := unicast(p.Guest); err != nil {
+		return fmt.Errorf("guest address %q: %w", p.Guest, err)
+	}
+	if p.Guest.Unmap().IsLoopback() {
+		return fmt.Errorf("guest address %q: must be the guest's on its bridge", p.Guest)
+	}
+	for _, q := range p.Ports {
+		if err := unicast(q.Host.Addr()); err != nil {
+			return fmt.Errorf("port %q: host address %q: %w", q.Label, q.Host.Addr(), err)
+		}
+		if q.Host.Port() == 0 {
+			return fmt.Errorf("port %q: the port of the host is 0: must be 1 to 65535", q.Label)
+		}
+		if q.Guest == 0 {
+			return fmt.Errorf("port %q: the port of the guest is 0: must be 1 to 65535", q.Label)
+		}
+	}
+	return nil
+}
+
+// unicast refuses what is not the IPv4 address of one machine.
+func unicast(a netip.Addr) error {
+	a = a.Unmap()
+	broadcast := netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	switch {
+	case a.Is6():
+		return fmt.Errorf("IPv6 is not supported yet: use an IPv4 address")
+	case !a.IsValid(), a.IsUnspecified(), a.IsMulticast(), a == broadcast:
+		return fmt.Errorf("must be a unicast address")
+	}
+	return nil
+}
+
+// of returns what a VM publishes.
+func (p published) of(name string) published {
+	own := published{}
+	for k, t := range p {
+		if t.VM == name {
+			own[k] = t
+		}
+	}
+	return own
+}
+
+// with returns p with add in place of remove.
+func (p published) with(remove, add published) published {
+	after := maps.Clone(p)
+	for k := range remove {
+		delete(after, k)
+	}
+	maps.Copy(after, add)
+	return after
+}
+
+// conflict is the error when a VM other than the named one holds a port of own.
+func (p published) conflict(name string, own published) error {
+	for _, k := range own.ports() {
+		if holder, ok := p[k]; ok && holder.VM != name {
+			return fmt.Errorf("%s (label %q) is published for VM %q (label %q): use another port, or stop that VM first",
+				k.Host, own[k].Label, holder.VM, holder.Label)
+		}
+	}
+	return nil
+}
+
+// ports returns the ports in order.
+func (p published) ports() []port {
+	return slices.SortedFunc(maps.Keys(p), func(a, b port) int {
+		return cmp.Or(a.Host.Compare(b.Host), strings.Compare(a.Proto, b.Proto))
+	})
+}
+
+// bridges returns the bridges that published ports lead to, in order.
+func (p published) bridges() []string {
+	return p.bridgesWhere(func(port) bool { return true })
+}
+
+// loopbackBridges returns the bridges that ports of loopback addresses lead to,
+// in order.
+func (p published) loopbackBridges() []string {
+	return p.bridgesWhere(func(k port) bool { return k.Host.Addr().IsLoopback() })
+}
+
+func (p published) bridgesWhere(keep func(port) bool) []string {
+	names := map[string]bool{}
+	for k, t := range p {
+		if keep(k) {
+			names[t.Bridge] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// missing returns what is in a and not in b.
+func missing(a, b []string) []string {
+	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return slices.Contains(b, s) })
+}
+
+// maxComment is how many bytes nft keeps with an element.
+const maxComment = 127
+
+// comment is what an element says of its owner: "VM LABEL on BRIDGE".
+func (t target) comment() string {
+	return t.VM + " " + t.Label + " on " + t.Bridge
+}
+
+// parseComment reads a comment back. The label is what is left between the two
+// names, so that it may hold anything.
+func parseComment(s string) (name, label, bridge string, ok bool) {
+	name, rest, found := strings.Cut(s, " ")
+	i := strings.LastIndex(rest, " on ")
+	if !found || i < 0 {
+		return "", "", "", false
+	}
+	return name, rest[:i], rest[i+len(" on "):], true
+}
+
+// shortLabel makes a label fit for a comment: plain characters, and cut to what
+// the names leave of it.
+func shortLabel(name, label, bridge string) string {
+	plain := strings.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' || r == '"' || r == '\\' {
+			return '_'
+		}
+		return r
+	}, label)
+	room := maxComment - len(target{VM: name, Bridge: bridge}.comment())
+	return plain[:min(len(plain), room)]
+}

@@ -1,0 +1,188 @@
+package portmap
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"nomad-driver-virt/vm"
+)
+
+var compare = cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})
+
+// webPorts is a publication of two ports, one of them on loopback.
+func webPorts() vm.Publication {
+	return vm.Publication{
+		VM:     "web-5a6e215e",
+		Bridge: "virbr0",
+		Guest:  netip.MustParseAddr("192.168.122.50"),
+		Ports: []vm.Port{
+			{Label: "http", Host: netip.MustParseAddrPort("10.99.0.2:8080"), Guest: 80},
+			{Label: "admin", Host: netip.MustParseAddrPort("127.0.0.1:9000"), Guest: 9000},
+		},
+	}
+}
+
+// dbPort is a publication of one port on another bridge.
+func dbPort() vm.Publication {
+	return vm.Publication{
+		VM:     "db-00000001",
+		Bridge: "br.lan",
+		Guest:  netip.MustParseAddr("10.7.0.9"),
+		Ports:  []vm.Port{{Label: "sql", Host: netip.MustParseAddrPort("10.99.0.2:5432"), Guest: 5432}},
+	}
+}
+
+func mustPublish(t *testing.T, p vm.Publication) published {
+	t.Helper()
+	own, err := publishedBy(p)
+	if err != nil {
+		t.Fatalf("publication of %s is refused: %v", p.VM, err)
+	}
+	return own
+}
+
+func TestEachPortIsPublishedForBothProtocols(t *testing.T) {
+	guest := netip.MustParseAddrPort("10.7.0.9:5432")
+	want := published{
+		{netip.MustParseAddrPort("10.99.0.2:5432"), "tcp"}: {"db-00000001", "sql", "br.lan", guest},
+		{netip.MustParseAddrPort("10.99.0.2:5432"), "udp"}: {"db-00000001", "sql", "br.lan", guest},
+	}
+	if diff := cmp.Diff(want, mustPublish(t, dbPort()), compare); diff != "" {
+		t.Errorf("published (-want +got):\n%s", diff)
+	}
+}
+
+func TestMappedAddressesAreIPv4(t *testing.T) {
+	p := dbPort()
+	p.Guest = netip.MustParseAddr("::ffff:10.7.0.9")
+	p.Ports[0].Host = netip.MustParseAddrPort("[::ffff:10.99.0.2]:5432")
+	if diff := cmp.Diff(mustPublish(t, dbPort()), mustPublish(t, p), compare); diff != "" {
+		t.Errorf("IPv4 addresses in IPv6 notation are published otherwise (-want +got):\n%s", diff)
+	}
+}
+
+func TestWhatCannotBePublishedIsRefused(t *testing.T) {
+	host := func(s string) func(*vm.Publication) {
+		return func(p *vm.Publication) { p.Ports[0].Host = netip.MustParseAddrPort(s) }
+	}
+	guest := func(s string) func(*vm.Publication) {
+		return func(p *vm.Publication) { p.Guest = netip.MustParseAddr(s) }
+	}
+	bridge := func(s string) func(*vm.Publication) {
+		return func(p *vm.Publication) { p.Bridge = s }
+	}
+	name := func(s string) func(*vm.Publication) {
+		return func(p *vm.Publication) { p.VM = s }
+	}
+	for _, c := range []struct {
+		what   string
+		change func(*vm.Publication)
+		want   string
+	}{
+		{"host port 0", host("10.99.0.2:0"), `port "http": the port of the host is 0`},
+		{"guest port 0", func(p *vm.Publication) { p.Ports[0].Guest = 0 }, `port "http": the port of the guest is 0`},
+		{"no host address", func(p *vm.Publication) { p.Ports[0].Host = netip.AddrPort{} }, "unicast"},
+		{"any host address", host("0.0.0.0:80"), "unicast"},
+		{"multicast", host("224.0.0.1:80"), "unicast"},
+		{"broadcast", host("255.255.255.255:80"), "unicast"},
+		{"IPv6 host", host("[2001:db8::1]:80"), "IPv6 is not supported yet"},
+		{"IPv6 guest", guest("2001:db8::2"), "IPv6 is not supported yet"},
+		{"no guest address", func(p *vm.Publication) { p.Guest = netip.Addr{} }, "guest address"},
+		{"loopback guest", guest("127.0.0.1"), "guest address"},
+		{"the same port twice", host("127.0.0.1:9000"), `127.0.0.1:9000 is given to two ports (labels "http" and "admin")`},
+		{"no bridge", bridge(""), `bridge ""`},
+		{"bridge with a wildcard", bridge("virbr*"), `bridge "virbr*"`},
+		{"bridge that is a path", bridge("../lo"), `bridge "../lo"`},
+		{"bridge that is a dot", bridge("."), `bridge "."`},
+		{"bridge of 16 bytes", bridge("virbr01234567890"), "1 to 15"},
+		{"no VM", name(""), "1 to 72"},
+		{"VM with a quote", name(`a"b`), "1 to 72"},
+		{"VM of two words", name("a b"), "1 to 72"},
+	} {
+		p := webPorts()
+		c.change(&p)
+		if _, err := publishedBy(p); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error is %v, want one with %q", c.what, err, c.want)
+		}
+	}
+}
+
+func TestConflictNamesTheHolderAndBothLabels(t *testing.T) {
+	all := mustPublish(t, webPorts())
+	own := mustPublish(t, vm.Publication{
+		VM: "late-00000002", Bridge: "virbr0", Guest: netip.MustParseAddr("192.168.122.51"),
+		Ports: []vm.Port{{Label: "www", Host: netip.MustParseAddrPort("10.99.0.2:8080"), Guest: 80}},
+	})
+	want := `10.99.0.2:8080 (label "www") is published for VM "web-5a6e215e" (label "http"): ` +
+		`use another port, or stop that VM first`
+	if err := all.conflict("late-00000002", own); err == nil || err.Error() != want {
+		t.Errorf("error is\n  %v\nwant\n  %s", err, want)
+	}
+	if err := all.conflict("web-5a6e215e", all); err != nil {
+		t.Errorf("a VM is in conflict with itself: %v", err)
+	}
+}
+
+func TestCommentTellsVMLabelAndBridge(t *testing.T) {
+	longName := strings.Repeat("n", 72)
+	longBridge := strings.Repeat("b", 15)
+	for _, c := range []struct{ name, label, bridge, want string }{
+		{"web-5a6e215e", "http", "virbr0", "web-5a6e215e http on virbr0"},
+		{"web-5a6e215e", "", "virbr0", "web-5a6e215e  on virbr0"},
+		{"web-5a6e215e", "on on", "virbr0", "web-5a6e215e on_on on virbr0"},
+		{"web-5a6e215e", "a\"\\\nä", "virbr0", "web-5a6e215e a____ on virbr0"},
+		{longName, strings.Repeat("l", 60), longBridge, longName + " " + strings.Repeat("l", 35) + " on " + longBridge},
+	} {
+		label := shortLabel(c.name, c.label, c.bridge)
+		got := target{VM: c.name, Label: label, Bridge: c.bridge}.comment()
+		if got != c.want || len(got) > maxComment {
+			t.Errorf("comment of label %q is %q, want %q", c.label, got, c.want)
+		}
+		name, back, bridge, ok := parseComment(got)
+		if !ok || name != c.name || back != label || bridge != c.bridge {
+			t.Errorf("comment %q is read back as %q, %q, %q, %v", got, name, back, bridge, ok)
+		}
+	}
+	for _, s := range []string{"", "web", "web http", "web-on-virbr0"} {
+		if _, _, _, ok := parseComment(s); ok {
+			t.Errorf("comment %q is not ours, but is taken for one", s)
+		}
+	}
+}
+
+func TestMapOfTheKernelIsReadBack(t *testing.T) {
+	const text = `{"nftables": [{"metainfo": {"version": "1.0.6"}}, {"map": {"name": "ports", "elem": [
+		[{"elem": {"val": {"concat": ["10.99.0.2", "tcp", 5432]}, "comment": "db-00000001 sql on br.lan"}}, {"concat": ["10.7.0.9", 5432]}],
+		[{"elem": {"val": {"concat": ["10.99.0.2", "udp", 5432]}, "comment": "db-00000001 sql on br.lan"}}, {"concat": ["10.7.0.9", 5432]}],
+		[{"elem": {"val": {"concat": ["10.99.0.2", "tcp", 1]}, "comment": "of somebody else"}}, {"concat": ["10.7.0.9", 1]}],
+		[{"concat": ["10.99.0.2", "tcp", 2]}, {"concat": ["10.7.0.9", 2]}]]}}]}`
+	got, err := parseMap([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(mustPublish(t, dbPort()), got, compare); diff != "" {
+		t.Errorf("read back (-want +got):\n%s", diff)
+	}
+	const empty = `{"nftables": [{"metainfo": {}}, {"map": {"name": "ports"}}]}`
+	if got, err := parseMap([]byte(empty)); err != nil || len(got) != 0 {
+		t.Errorf("an empty map is read back as %v, %v", got, err)
+	}
+	if _, err := parseMap([]byte("nonsense")); err == nil {
+		t.Error("nonsense is read without an error")
+	}
+}
+
+func TestHostWithoutPrograms(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	if err := New().Withdraw(t.Context(), "web"); err != nil {
+		t.Errorf("nothing can be published, yet withdrawing it fails: %v", err)
+	}
+	err := New().Publish(t.Context(), webPorts())
+	if err == nil || !strings.Contains(err.Error(), `"nft"`) {
+		t.Errorf("error is %v, want one that names the missing program", err)
+	}
+}

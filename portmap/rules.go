@@ -1,0 +1,133 @@
+package portmap
+
+import (
+	"fmt"
+	"strings"
+	"text/template"
+)
+
+const (
+	tableName = "nomad_virt"
+
+	// Bits of the conntrack mark.
+	ourMark     = 0x80  // to a published port, rather than forwarded by somebody else
+	hairpinMark = 0x100 // from one guest of a bridge to another, by the host's address
+)
+
+// String is the port as the key of an element.
+func (k port) String() string {
+	return fmt.Sprintf("%s . %s . %d", k.Host.Addr(), k.Proto, k.Host.Port())
+}
+
+// elements returns the elements of the map, in order.
+func (p published) elements() []string {
+	var elements []string
+	for _, k := range p.ports() {
+		t := p[k]
+		elements = append(elements, fmt.Sprintf("%s comment %q : %s . %d", k, t.comment(), t.Guest.Addr(), t.Guest.Port()))
+	}
+	return elements
+}
+
+// transaction is what nft is told to bring the host to after, in which a VM
+// publishes add instead of remove. The few rules are written anew each time;
+// of the elements, which may be many, only the VM's own are touched.
+//
+// An element is created, not added: the kernel then refuses a port that
+// somebody else has put in, and with it the whole transaction.
+func transaction(remove, add, after published) string {
+	if len(after) == 0 {
+		return deleteTable
+	}
+	var b strings.Builder
+	err := rules.Execute(&b, map[string]any{
+		"Bridges":         after.bridges(),
+		"LoopbackBridges": after.loopbackBridges(),
+		"Remove":          remove.ports(),
+		"Add":             add.elements(),
+	})
+	if err != nil {
+		panic(err) // the template and its values are all of this package
+	}
+	return b.String()
+}
+
+// deleteTable adds the table first: to delete one that is not there is an error.
+const deleteTable = "add table ip " + tableName + "\ndelete table ip " + tableName + "\n"
+
+// rules is a template of transactions.
+//
+// Only the first packet of a connection goes through chains of type nat, and a
+// lookup that finds nothing ends its rule, not the chain. So translate marks
+// every new connection, and those that are not translated lose the mark again.
+// (A map cannot be asked whether it holds a key without using the value.)
+//
+// Between guests of one bridge, replies would not come back through the host:
+// such connections are masqueraded. They are told in prerouting, because in
+// postrouting the interface that a packet came in by is not known while
+// br_netfilter has bridged packets go through these chains.
+//
+// A loopback address is never translated in prerouting: what arrives there for
+// 127.0.0.1 came over a wire, and reaches nothing that listens on the host
+// either.
+//
+// route_localnet, which lets connections from 127.0.0.1 out to a bridge, would
+// also let in what the guests on it send to or from loopback addresses. The
+// guard drops those packets as they are on the wire; replies to the host are
+// still addressed to the bridge's own address there.
+var rules = template.Must(template.New("").Parse(fmt.Sprintf(`add table ip %[1]s
+flush table ip %[1]s
+table ip %[1]s {
+	map ports {
+		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+	}
+	chain guard {
+		type filter hook prerouting priority raw; policy accept;
+{{- range .LoopbackBridges}}
+		iifname "{{.}}" ip saddr 127.0.0.0/8 drop
+		iifname "{{.}}" ip daddr 127.0.0.0/8 drop
+{{- end}}
+	}
+	chain translate {
+		ct mark set ct mark | %#[2]x
+		dnat ip to ip daddr . meta l4proto . th dport map @ports
+		ct mark set ct mark & %#[3]x
+	}
+	chain prerouting {
+		type nat hook prerouting priority dstnat; policy accept;
+		ip daddr != 127.0.0.0/8 jump translate
+	}
+	chain output {
+		type nat hook output priority -100; policy accept;
+		jump translate
+	}
+	chain hairpin {
+		type filter hook prerouting priority dstnat + 1; policy accept;
+		ct state != new return
+		ct mark & %#[2]x == 0 return
+{{- range .Bridges}}
+		iifname "{{.}}" fib daddr oifname "{{.}}" ct mark set ct mark | %#[4]x
+{{- end}}
+	}
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		ct mark & %#[2]x == 0 return
+		ip saddr 127.0.0.0/8 masquerade
+		ct mark & %#[4]x != 0 masquerade
+	}
+}
+{{- with .Remove}}
+delete element ip %[1]s ports {
+{{- range .}}
+	{{.}},
+{{- end}}
+}
+{{- end}}
+{{- with .Add}}
+create element ip %[1]s ports {
+{{- range .}}
+	{{.}},
+{{- end}}
+}
+{{- end}}
+`, tableName, ourMark, ^uint32(ourMark), hairpinMark)))

@@ -1,0 +1,86 @@
+// Package share shows directories of the host to a guest: each is mounted
+// read-only on the host first, and that mount is what QEMU or virtiofsd is
+// given, so that nothing the guest does can write to it. The mounts of a VM are
+// in a directory of its name, by which they are found again.
+package share
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"nomad-driver-virt/vm"
+)
+
+// Root is where the mounts of all VMs are, in a directory for each.
+const Root = "/run/nomad-driver-virt"
+
+// Mount returns where the directory that a VM knows by a tag is mounted on the
+// host.
+func Mount(vmName, tag string) string {
+	return filepath.Join(Root, vmName, tag)
+}
+
+// Attach mounts the directories of a VM. A failure leaves those before it
+// mounted: Detach undoes them.
+func Attach(shares []vm.Share) error {
+	for _, s := range shares {
+		if err := os.MkdirAll(s.Mount, 0o711); err != nil {
+			return fmt.Errorf("making a mount point for %s: %w", s.Target, err)
+		}
+		if err := bindReadOnly(s.Source, s.Mount); err != nil {
+			return fmt.Errorf("mounting %s read-only at %s: %w", s.Source, s.Mount, err)
+		}
+	}
+	return nil
+}
+
+// bindReadOnly takes two steps: the kernel ignores the other flags of a mount
+// that binds.
+func bindReadOnly(source, target string) error {
+	if err := syscall.Mount(source, target, "", syscall.MS_BIND, ""); err != nil {
+		return err
+	}
+	const flags = syscall.MS_REMOUNT | syscall.MS_BIND | syscall.MS_RDONLY | syscall.MS_NOSUID | syscall.MS_NODEV
+	return syscall.Mount("", target, "", flags, "")
+}
+
+// Detach undoes Attach for all directories of a VM, known only by its name.
+// Where nothing is mounted, that is no error.
+func Detach(vmName string) error {
+	if vmName == "" || vmName != filepath.Base(vmName) {
+		return fmt.Errorf("%q is no name of a VM", vmName)
+	}
+	dir := filepath.Join(Root, vmName)
+	mounts, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking for the mounts of VM %s: %w", vmName, err)
+	}
+	for _, m := range mounts {
+		if err := unmount(filepath.Join(dir, m.Name())); err != nil {
+			return fmt.Errorf("unmounting a directory of VM %s: %w", vmName, err)
+		}
+	}
+	return os.Remove(dir)
+}
+
+// unmount takes away all that is mounted at a directory, and the directory,
+// which is empty then: whatever still is in it belongs to somebody.
+func unmount(dir string) error {
+	const noFollow = 0x8 // UMOUNT_NOFOLLOW
+	for {
+		err := syscall.Unmount(dir, syscall.MNT_DETACH|noFollow)
+		if errors.Is(err, syscall.EINVAL) { // nothing is mounted there
+			return os.Remove(dir)
+		}
+		if err != nil {
+			return &os.PathError{Op: "unmount", Path: dir, Err: err}
+		}
+	}
+}
