@@ -3,6 +3,7 @@ package cloudinit
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -52,7 +53,7 @@ func TestMountShare(t *testing.T) {
 			t.Run(name+"/"+shellName, func(t *testing.T) {
 				dir := t.TempDir()
 				stubs(t, map[string]string{"mountpoint": c.mountpoint, "mount": c.mount})
-				argv := append(shell, "-c", mountShare, "mount-share", c.share, "the-tag", dir+"/a b")
+				argv := slices.Concat(shell, []string{"-c", mountShare, "mount-share", c.share, "the-tag", dir + "/a b"})
 				stdout, stderr := runShell(t, dir, argv...)
 				if want := strings.ReplaceAll(c.stdout, "DIR", dir); stdout != want {
 					t.Errorf("ran %q, want %q", stdout, want)

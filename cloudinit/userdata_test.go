@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"mime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -97,7 +98,7 @@ func TestUserDataKeepsItsFormBesideOurs(t *testing.T) {
 			alone := documents(t, seed)
 			seed.UserData = []byte(c.data)
 			got := parts(t, documents(t, seed).UserData)
-			want := append(c.want, parts(t, alone.UserData)...)
+			want := slices.Concat(c.want, parts(t, alone.UserData))
 			if diff := cmp.Diff(want, got, cmp.AllowUnexported(entity{})); diff != "" {
 				t.Errorf("parts, ours last (-want +got):\n%s", diff)
 			}

@@ -42,7 +42,7 @@ func (t *task) handle() (*drivers.TaskHandle, error) {
 // away, the VM is taken to run.
 func (d *Driver) RecoverTask(handle *drivers.TaskHandle) error {
 	if handle == nil || handle.Config == nil {
-		return errors.New("Nomad gave no handle to recover a task by")
+		return errors.New("there is no handle to recover a task by")
 	}
 	if _, err := d.task(handle.Config.ID); err == nil {
 		return nil

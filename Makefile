@@ -1,0 +1,88 @@
+# make dev    build the plugin for this machine: build/nomad-driver-virt
+# make demo   run the README's job on a lab, and show what comes of it
+# make test   lint, unit tests, tests on libvirt and the kernel, end to end
+# make bench  the driver's own time, as ratios to the bare tools
+# make help   all there is
+
+SHELL      := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+VERSION ?= 0.1.0-dev
+COMMIT  := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+DATE    := $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
+
+export VIRT_LAB_CACHE ?= /var/cache/nomad-driver-virt
+LINT_VERSION := v2.15.0
+LINT         := $(VIRT_LAB_CACHE)/golangci-lint-$(LINT_VERSION)/golangci-lint
+
+# The lab of the tests is not the demo's, so that both can be up.
+TEST_LAB := test
+IN_LAB   := LAB_NAME=$(TEST_LAB) lab/lab run
+
+.PHONY: help dev build demo demo-down test setup lint unit lab-test e2e bench clean
+.DEFAULT_GOAL := dev
+
+help: ## say what the targets are
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+dev: ## build the plugin for this machine
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/nomad-driver-virt .
+
+build: ## build the plugin for all architectures: build/linux-*/
+	for arch in amd64 arm64; do \
+		echo "building for linux/$$arch"; \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' \
+			-o build/linux-$$arch/nomad-driver-virt .; \
+	done
+
+setup: ## install what the lab needs: packages, Nomad, guest images (cached)
+	lab/lab setup
+
+demo: setup ## run the README's job; KEEP=1 leaves it running, IMAGE=path-or-url takes another image
+	@echo "building the plugin, about 3 min the first time"
+	@go build -v ./... 2>&1 | awk 'NR % 100 == 0 { print "  ..." $$0 }'
+	@$(MAKE) --no-print-directory dev
+	@lab/demo
+
+demo-down: ## end a demo that was left running
+	@LAB_NAME=demo lab/lab down
+
+test: setup lint unit lab-test e2e ## all tests
+
+lint: $(LINT) ## check the code
+	$(LINT) run ./...
+	shellcheck lab/lab lab/demo $$(git ls-files '*.sh') .ci/run
+
+# -v shows that it is at work: it takes minutes.
+$(LINT):
+	@echo "building golangci-lint $(LINT_VERSION), about 3 min"
+	@mkdir -p $(@D)
+	@GOBIN=$(@D) go install -v github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION) 2>&1 | \
+		awk 'NR % 200 == 0 { print "  ... " $$0 }'
+	@test -x $@
+
+unit: ## tests that need neither root nor libvirt
+	@echo "building the tests, about 4 min the first time"
+	@go build -v -race ./... 2>&1 | awk 'NR % 100 == 0 { print "  ... " $$0 }'
+	go test -race ./...
+
+lab-test: setup dev ## tests on the kernel, and on a libvirt of the lab
+	LAB_NAME=$(TEST_LAB) lab/lab down
+	LAB_NAME=$(TEST_LAB) lab/lab up
+	$(IN_LAB) go test -race -tags lab -p 1 ./portmap ./hypervisor ./image ./share
+
+e2e: setup dev ## what a user sees, on a lab
+	LAB_NAME=$(TEST_LAB) lab/lab down
+	LAB_NAME=$(TEST_LAB) lab/lab up
+	$(IN_LAB) go test -tags e2e -count 1 -timeout 40m -v ./e2e
+	LAB_NAME=$(TEST_LAB) lab/lab down
+
+bench: setup dev ## the driver's own time, as ratios to the bare tools
+	LAB_NAME=$(TEST_LAB) lab/lab down
+	LAB_NAME=$(TEST_LAB) lab/lab up
+	$(IN_LAB) go test -tags lab -run '^$$' -bench . -benchtime 10x ./driver ./portmap
+	LAB_NAME=$(TEST_LAB) lab/lab down
+
+clean: ## remove what was built
+	rm -rf build

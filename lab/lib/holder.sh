@@ -1,0 +1,70 @@
+#!/bin/bash
+# holder.sh STATE LOGS NAME=IMAGE...: process 1 of a lab. In its own mount namespace
+# it puts the lab's folders where the daemons look for them, and then waits, while
+# bash collects the orphans of the lab.
+set -euo pipefail
+state=$1 logs=$2
+shift 2
+
+# over SOURCE TARGET: show a folder of the lab in place of one of the host.
+over() {
+	mkdir -p "$1" "$2"
+	mount --bind "$1" "$2"
+}
+
+mount -t proc proc /proc
+
+# A sysfs shows the network namespace of those who mount it; the cgroups are as
+# they were.
+mkdir -p "$state/cgroup"
+mount --rbind /sys/fs/cgroup "$state/cgroup"
+mount -t sysfs sysfs /sys
+mount --rbind "$state/cgroup" /sys/fs/cgroup
+
+# KVM may be there and yet unable to boot a guest. A /dev without it is the only
+# thing that libvirt takes as an answer: with another file in its place libvirt
+# probes QEMU again at each call.
+if [ -z "${KVM:-}" ]; then
+	dev=$state/dev
+	mkdir -p "$dev"
+	mount -t tmpfs -o mode=755 tmpfs "$dev"
+	mkdir "$dev"/{pts,shm,.host}
+	find /dev -mindepth 1 -maxdepth 1 ! -name kvm ! -name pts ! -name shm ! -name mqueue ! -name hugepages \
+		-exec cp -a {} "$dev/" \;
+	mount --bind /dev "$dev/.host"
+	for i in {0..255}; do # macvtap devices turn up in the host's
+		ln -s ".host/tap$i" "$dev/tap$i"
+	done
+	mount --bind /dev/pts "$dev/pts"
+	mount -t tmpfs tmpfs "$dev/shm"
+	mount --rbind "$dev" /dev
+fi
+
+for image in "$@"; do
+	file=$state/virt/images/${image%%=*}
+	mkdir -p "${file%/*}"
+	touch "$file"
+	mount --bind "${image#*=}" "$file"
+	mount -o remount,bind,ro "$file"
+done
+
+over "$state/etc-libvirt" /etc/libvirt
+over "$state/lib-libvirt" /var/lib/libvirt
+over "$state/cache-libvirt" /var/cache/libvirt
+over "$logs/libvirt" /var/log/libvirt
+mkdir -p "$state/virt" /var/lib/virt
+mount --rbind "$state/virt" /var/lib/virt
+
+# Last: what is under the host's /run cannot be reached afterwards.
+mkdir -p "$state/run"
+mount -t tmpfs -o mode=755 tmpfs "$state/run"
+mkdir -p "$state/run"/{netns,lab,lock}
+mount --rbind /run/netns "$state/run/netns"
+mount --rbind "$state" "$state/run/lab"
+mkdir -p "$state/logs"
+mount --bind "$logs" "$state/run/lab/logs"
+mount --rbind "$state/run" /run
+
+: >"$state/mounted"
+sleep infinity &
+wait

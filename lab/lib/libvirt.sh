@@ -1,0 +1,44 @@
+# shellcheck shell=bash
+# libvirtd with its NAT network "default".
+
+write_libvirt_config() {
+	local etc=$LAB_RUN/etc-libvirt
+	mkdir -p "$etc"
+	# QEMU runs as root and unconfined, as it does on a machine without AppArmor.
+	cat >"$etc/qemu.conf" <<-'CONF'
+		user = "root"
+		group = "root"
+		security_driver = "none"
+		namespaces = []
+		remember_owner = 0
+		cgroup_controllers = [ "cpu", "cpuacct", "cpuset", "memory", "blkio" ]
+	CONF
+	cat >"$etc/libvirtd.conf" <<-'CONF'
+		auth_unix_ro = "none"
+		auth_unix_rw = "none"
+		unix_sock_group = "root"
+		log_filters = "3:*"
+		log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
+	CONF
+}
+
+virsh_answers() { inside timeout 5 virsh -q version; }
+
+start_libvirt() {
+	is_running virtlogd || start virtlogd /usr/sbin/virtlogd
+	is_running libvirtd || start libvirtd /usr/sbin/libvirtd
+	if ! until_true 20 virsh_answers; then
+		show_log "$LAB_LOGS/libvirtd.log"
+		show_log "$LAB_LOGS/libvirt/libvirtd.log"
+		die "libvirtd does not answer"
+	fi
+}
+
+define_network() {
+	inside virsh -q net-define /usr/share/libvirt/networks/default.xml >/dev/null
+	inside virsh -q net-autostart default >/dev/null
+	inside virsh -q net-start default >/dev/null
+}
+
+# stop_libvirt leaves virtlogd: it holds the logs of running VMs.
+stop_libvirt() { stop libvirtd 20; }

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+)
+
+// startNetwork asks for an address on each Ethernet interface, on all at once, and
+// leaves a DHCP client on each that renews it.
+func startNetwork(hostname string) {
+	disableIPv6()
+	run("ip", "link", "set", "lo", "up")
+
+	var asked sync.WaitGroup
+	for _, name := range ethernets() {
+		asked.Go(func() {
+			run("ip", "link", "set", name, "up")
+			run("udhcpc", "-i", name, "-s", "/etc/udhcpc/script", "-x", "hostname:"+hostname, "-t", "10", "-T", "1", "-b", "-S")
+			logf("network %s %s", name, addressOf(name))
+		})
+	}
+	asked.Wait()
+}
+
+func disableIPv6() {
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0); err != nil {
+		logf("IPv6 stays on: %v", err)
+	}
+}
+
+func ethernets() []string {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		logf("network interfaces: %v", err)
+	}
+	var names []string
+	for _, i := range interfaces {
+		if i.Flags&net.FlagLoopback == 0 && len(i.HardwareAddr) == 6 {
+			names = append(names, i.Name)
+		}
+	}
+	return names
+}
+
+func addressOf(name string) string {
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		return err.Error()
+	}
+	addrs, err := i.Addrs()
+	if err != nil || len(addrs) == 0 {
+		return "without address"
+	}
+	address, _, _ := strings.Cut(addrs[0].String(), "/")
+	return address
+}
+
+func run(name string, args ...string) {
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		logf("%s %s: %v %s", name, strings.Join(args, " "), err, out)
+	}
+}
