@@ -3,6 +3,7 @@ package driver
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 )
 
 // What the driver's betas called things is taken still, and translated here
@@ -17,8 +18,12 @@ const betaPool = "virt-sp"
 func (c Config) translate() (Config, []string) {
 	var warnings []string
 	if e := c.Emulator; e != nil {
+		uri := e.URI
+		if uri == "" {
+			uri = defaultURI
+		}
 		warnings = append(warnings, fmt.Sprintf(
-			"emulator is an old name: write provider \"libvirt\" { uri = %q }, with user and password if they are needed", e.URI))
+			"emulator is an old name: write provider \"libvirt\" { uri = %q }, with user and password if they are needed", uri))
 		if c.Provider == nil || c.Provider.Libvirt == nil {
 			c.Provider = &Provider{Libvirt: &Libvirt{URI: e.URI, User: e.User, Password: e.Password}}
 		}
@@ -55,17 +60,17 @@ func (c TaskConfig) translate() (TaskConfig, []string, error) {
 			"a disk block says, and there is one: leave them out")
 	}
 	disk := Disk{Primary: true, Chained: c.UseThinCopy, Source: &DiskSource{Image: c.Image}}
-	size := ""
+	var holds []string
 	if c.PrimaryDiskSize != 0 {
 		disk.Size = fmt.Sprintf("%dMiB", c.PrimaryDiskSize)
-		size = fmt.Sprintf("size = %q, ", disk.Size)
+		holds = append(holds, fmt.Sprintf("size = %q", disk.Size))
 	}
-	chained := ""
 	if c.UseThinCopy {
-		chained = "chained = true, "
+		holds = append(holds, "chained = true")
 	}
+	holds = append(holds, fmt.Sprintf("source { image = %q }", c.Image))
 	c.Disks = []Disk{disk}
 	c.Image, c.PrimaryDiskSize, c.UseThinCopy = "", 0, false
-	return c, []string{fmt.Sprintf("image, primary_disk_size and use_thin_copy are old names: write "+
-		"disk { %s%ssource { image = %q } }", size, chained, disk.Source.Image)}, nil
+	return c, []string{"image, primary_disk_size and use_thin_copy are old names: write a disk block that holds " +
+		strings.Join(holds, ", ")}, nil
 }

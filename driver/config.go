@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"errors"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -210,10 +211,10 @@ func (c Config) validatePools(p *problems) {
 	switch {
 	case len(names) == 0:
 		p.addf("storage_pools", "there is no pool; add a block, directory %q { path = %q } for one", defaultPool, defaultPoolPath)
-	case pools.Default == "":
+	case pools.Default == "" && len(names) > 1:
 		p.addf("storage_pools.default", "is missing; with several pools, name the one that disks are in by default: %s",
 			strings.Join(slices.Compact(names), ", "))
-	case !slices.Contains(names, pools.Default):
+	case pools.Default != "" && !slices.Contains(names, pools.Default):
 		p.addf("storage_pools.default", "there is no pool %q, there are: %s", pools.Default, strings.Join(slices.Compact(names), ", "))
 	}
 	for _, name := range slices.Sorted(maps.Keys(pools.Directory)) {
@@ -252,9 +253,12 @@ func poolName(p *problems, path, name string) {
 }
 
 // accel decides how guests are executed, given what the host offers.
-func (c Config) accel(offered vm.Accel) vm.Accel {
-	if c.Acceleration == accelerationTCG {
-		return vm.TCG
+func (c Config) accel(offered vm.Accel) (vm.Accel, error) {
+	switch {
+	case c.Acceleration == accelerationTCG:
+		return vm.TCG, nil
+	case c.Acceleration == accelerationKVM && offered != vm.KVM:
+		return offered, errors.New("kvm is asked for, and libvirt offers none on this host; see to /dev/kvm, or leave acceleration out")
 	}
-	return offered
+	return offered, nil
 }

@@ -157,10 +157,17 @@ func (d *Driver) task(id string) (*task, error) {
 
 // follow makes a task known and follows its VM to the end.
 func (d *Driver) follow(t *task, m *machines) {
+	logs, err := openLogs(t.cfg)
+	if err != nil {
+		d.logger.Warn("a task's logs cannot be opened", "task", t.cfg.ID, "error", err)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.tasks[t.cfg.ID] = t
-	go t.follow(d.ctx, m.host)
+	go func() {
+		defer logs.close()
+		t.follow(d.ctx, m.host)
+	}()
 }
 
 // WaitTask delivers how a task ended.

@@ -73,8 +73,12 @@ func describe(ctx context.Context, config Config, host *hypervisor.Host) (map[st
 	if err != nil {
 		return attributes, err
 	}
+	accel, err := config.accel(facts.Accel)
+	if err != nil {
+		return attributes, err
+	}
 	acceleration := accelerationKVM
-	if config.accel(facts.Accel) == vm.TCG {
+	if accel == vm.TCG {
 		acceleration = accelerationTCG
 	}
 	for name, value := range map[string]string{

@@ -43,7 +43,14 @@ type step struct {
 // tell is told of what a user wants to know.
 func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, tell func(string, ...any)) ([]netip.Addr, error) {
 	addrs := make([]netip.Addr, len(s.Interfaces))
-	steps := []step{{"define the VM", func(ctx context.Context) error { return m.host.Define(ctx, s) }}}
+	reserved := func() error { return nil }
+	steps := []step{
+		{"define the VM", func(ctx context.Context) error { return m.host.Define(ctx, s) }},
+		{"choose an address", func(ctx context.Context) (err error) {
+			reserved, err = m.reserve(ctx, s.Interfaces, addrs)
+			return err
+		}},
+	}
 	for i, d := range s.Disks {
 		steps = append(steps, step{"make disk " + d.Device, func(ctx context.Context) error {
 			return m.makeDisk(ctx, d, images[i], tell)
@@ -52,13 +59,16 @@ func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, te
 	steps = append(steps,
 		step{"make the cloud-init seed", func(ctx context.Context) error { return m.makeSeed(ctx, s) }},
 		step{"share the allocation's directories", func(context.Context) error { return share.Attach(s.Shares) }},
-		step{"reserve an address", func(ctx context.Context) error { return m.reserve(ctx, s.Interfaces, addrs) }},
 		step{"publish ports", func(ctx context.Context) error { return m.publish(ctx, s, addrs) }},
+		// libvirt reserves the address meanwhile; the guest runs when it has.
 		step{"start the VM", func(ctx context.Context) error { return m.host.Start(ctx, s.Name) }},
+		step{"reserve its address", func(context.Context) error { return reserved() }},
+		step{"let the guest run", func(ctx context.Context) error { return m.host.Resume(ctx, s.Name) }},
 	)
 	for _, step := range steps {
 		if err := step.do(ctx); err != nil {
 			err = fmt.Errorf("could not %s: %w", step.what, err)
+			_ = reserved() // what it reserved is released
 			// The context may be what failed.
 			if undo := m.remove(context.WithoutCancel(ctx), s.Name); undo != nil {
 				return nil, fmt.Errorf("%w (and then, removing what was made: %w)", err, undo)
@@ -194,13 +204,27 @@ func (m *machines) makeSeed(ctx context.Context, s *vm.Spec) error {
 	return errors.Join(err, file.Close())
 }
 
-func (m *machines) reserve(ctx context.Context, interfaces []vm.Interface, addrs []netip.Addr) (err error) {
-	for i, n := range interfaces {
-		if addrs[i], err = m.host.Reserve(ctx, n.Network, n.MAC); err != nil {
-			return err
+// reserve chooses an address for each interface. They are reserved when the
+// function that it returns has returned; it is to be called, whatever happens
+// meanwhile, lest a reservation is made after the VM was removed.
+func (m *machines) reserve(ctx context.Context, interfaces []vm.Interface, addrs []netip.Addr) (wait func() error, err error) {
+	var waits []func() error
+	wait = func() error {
+		var errs []error
+		for _, reserved := range waits {
+			errs = append(errs, reserved())
 		}
+		waits = nil
+		return errors.Join(errs...)
 	}
-	return nil
+	for i, n := range interfaces {
+		addr, reserved, err := m.host.Reserve(ctx, n.Network, n.MAC)
+		if err != nil {
+			return wait, err
+		}
+		addrs[i], waits = addr, append(waits, reserved)
+	}
+	return wait, nil
 }
 
 func (m *machines) publish(ctx context.Context, s *vm.Spec, addrs []netip.Addr) error {

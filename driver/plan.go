@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	_ "time/tzdata" // time zones are checked by a list of our own, not by the host's
+	_ "time/tzdata" // the time zones, where the host has none
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 
@@ -40,7 +40,7 @@ func plan(r request) (*vm.Spec, problems) {
 	spec := &vm.Spec{
 		Name:       name,
 		Owner:      owner(r.nomad),
-		Accel:      r.config.accel(r.facts.Accel),
+		Accel:      planAccel(r, &p),
 		Memory:     memory(r.nomad, &p),
 		Cores:      cores(r.nomad, &p),
 		Disks:      planDisks(r, name, &p),
@@ -121,7 +121,7 @@ func cores(n *drivers.TaskConfig, p *problems) []uint {
 		}
 		from, err1 := strconv.ParseUint(first, 10, 16)
 		to, err2 := strconv.ParseUint(last, 10, 16)
-		if err1 != nil || err2 != nil {
+		if err1 != nil || err2 != nil || to < from {
 			p.addf("resources.cores", "Nomad sent %q, which is no set of cores", n.Resources.LinuxResources.CpusetCpus)
 			return nil
 		}
@@ -140,6 +140,14 @@ func planOS(r request, p *problems) (arch, machine string) {
 		p.addf("config.os.arch", "%q is not supported yet: the host is %s, leave it out", a, r.facts.Arch)
 	}
 	return r.facts.Arch, r.task.OS.Machine
+}
+
+func planAccel(r request, p *problems) vm.Accel {
+	accel, err := r.config.accel(r.facts.Accel)
+	if err != nil {
+		p.addf("plugin "+pluginBlock+" acceleration", "%s", err)
+	}
+	return accel
 }
 
 func cpuModel(configured string, accel vm.Accel) string {
@@ -301,21 +309,30 @@ func planSeed(r request, name string, shares []vm.Share, p *problems) vm.Seed {
 	} else if !hostLabel.MatchString(seed.Hostname) {
 		p.addf("config.hostname", "%q is no label of RFC 1123: 1 to 63 letters, digits and hyphens, none at the ends", t.Hostname)
 	}
-	if seed.Timezone != "" {
-		if _, err := time.LoadLocation(seed.Timezone); err != nil || seed.Timezone == "Local" {
-			p.addf("config.timezone", "%q is no known time zone; write it like Europe/Berlin", seed.Timezone)
-		}
+	if seed.Timezone != "" && !isTimezone(seed.Timezone) {
+		p.addf("config.timezone", "%q is no known time zone; write it like Europe/Berlin", seed.Timezone)
 	}
 	if strings.ContainsAny(seed.Password, "\n\r\x00") {
-		p.addf("config.default_user_password", "holds a line break, which no password can")
+		p.addf("config.default_user_password", "holds a line break or a zero byte, which no password can")
 	}
 	if strings.ContainsAny(seed.AuthorizedKey, "\n\r\x00") {
-		p.addf("config.default_user_authorized_ssh_key", "holds a line break; it takes one key, on one line")
+		p.addf("config.default_user_authorized_ssh_key", "holds a line break or a zero byte; it takes one key, on one line")
 	}
 	if err := cloudinit.CheckUserData(seed.UserData); err != nil {
 		p.addf("config.user_data", "%s", err)
 	}
 	return seed
+}
+
+// isTimezone tells whether a name is one that guests know too, rather than one
+// of the host's own: "Local", "localtime", "posix/…".
+func isTimezone(name string) bool {
+	area, _, _ := strings.Cut(name, "/")
+	if slices.Contains([]string{"Local", "localtime", "posix", "right", "posixrules"}, area) {
+		return false
+	}
+	_, err := time.LoadLocation(name)
+	return err == nil
 }
 
 var hostLabel = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)

@@ -172,15 +172,14 @@ func refuseDisk(path string, d Disk, p *problems) {
 	case d.Source != nil && source.Image == "":
 		p.addf(path+".source.image", "is missing")
 	}
-	if d.Chained {
-		switch {
-		case source.Image == "" && source.Volume == "":
-			p.addf(path+".chained", "a chained disk overlays its source, and there is none")
-		case d.Format == image.Raw:
-			p.addf(path+".format", "a chained disk has to be qcow2, raw has no overlays; leave format out")
-		case d.Sparse != nil && !*d.Sparse:
-			p.addf(path+".sparse", "a chained disk is always sparse; leave it out")
-		}
+	if d.Chained && source.Image == "" && source.Volume == "" {
+		p.addf(path+".chained", "a chained disk overlays its source, and there is none")
+	}
+	if d.Chained && d.Format == image.Raw {
+		p.addf(path+".format", "a chained disk has to be qcow2, raw has no overlays; leave format out")
+	}
+	if d.Chained && d.Sparse != nil && !*d.Sparse {
+		p.addf(path+".sparse", "a chained disk is always sparse; leave it out")
 	}
 }
 
@@ -198,6 +197,9 @@ func diskPool(c Config, path string, d Disk, p *problems) string {
 	return pool
 }
 
+// maxDiskSize is what a qcow2 with clusters of 64 KiB can address.
+const maxDiskSize = 2 << 50
+
 // diskSize is the size that a disk asks for, or that of its image, in whole
 // blocks.
 func diskSize(path string, d Disk, image *vm.Image, p *problems) vm.Bytes {
@@ -206,16 +208,19 @@ func diskSize(path string, d Disk, image *vm.Image, p *problems) vm.Bytes {
 	switch parsed, err := humanize.ParseBytes(d.Size); {
 	case d.Size == "" && image != nil:
 		size = image.Size
-	case d.Size == "" && (d.Source == nil || d.Source.Image == "" && d.Source.Volume == "") && d.Volume == "":
+	case d.Size == "" && d.Source == nil && d.Volume == "":
 		p.addf(path+".size", "is missing; an empty disk needs it")
 		return 0
 	case d.Size == "":
-		return 0 // the image is a problem already
-	case err != nil:
+		return 0 // the source is a problem already
+	case err != nil || strings.Contains(d.Size, ","): // a decimal comma would be taken for a separator
 		p.addf(path+".size", "%q is no size; write bytes, or a number and a unit: 20GB, 15GiB", d.Size)
 		return 0
 	case parsed == 0:
 		p.addf(path+".size", "a disk of no size cannot be made")
+		return 0
+	case parsed > maxDiskSize:
+		p.addf(path+".size", "%s is more than a disk can have, %s", d.Size, vm.Bytes(maxDiskSize))
 		return 0
 	default:
 		size = vm.Bytes(parsed)

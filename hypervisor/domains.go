@@ -29,10 +29,19 @@ func (h *Host) Define(ctx context.Context, s *vm.Spec) error {
 	})
 }
 
-// Start starts a domain that is defined.
+// Start starts the QEMU of a domain that is defined. The guest does not run
+// before Resume.
 func (h *Host) Start(ctx context.Context, name string) error {
 	return h.onDomain(ctx, "starting domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
-		return c.DomainCreate(d)
+		_, err := c.DomainCreateWithFlags(d, uint32(libvirt.DomainStartPaused))
+		return err
+	})
+}
+
+// Resume lets the guest of a domain run.
+func (h *Host) Resume(ctx context.Context, name string) error {
+	return h.onDomain(ctx, "resuming domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+		return c.DomainResume(d)
 	})
 }
 

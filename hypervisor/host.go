@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
+
+	"nomad-driver-virt/domxml"
 )
 
 const (
@@ -36,7 +38,8 @@ type Host struct {
 	watches map[chan<- struct{}]string      // who waits for news of which domain
 	facts   map[factsKey]domainCapabilities // of this connection
 
-	addressing sync.Mutex // held from choosing an address to its reservation
+	addressing sync.Mutex                 // guards promised; held while an address is chosen
+	promised   map[string]domxml.DHCPHost // by hardware address: chosen, and not reserved yet
 }
 
 // New returns the libvirt at a URI of this host, "qemu:///system" for one. It
@@ -47,10 +50,11 @@ func New(uri string) (*Host, error) {
 		return nil, err
 	}
 	return &Host{
-		uri:     uri,
-		sockets: sockets,
-		changed: make(chan struct{}),
-		watches: make(map[chan<- struct{}]string),
+		uri:      uri,
+		sockets:  sockets,
+		changed:  make(chan struct{}),
+		watches:  make(map[chan<- struct{}]string),
+		promised: make(map[string]domxml.DHCPHost),
 	}, nil
 }
 

@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/digitalocean/go-libvirt"
@@ -38,32 +40,56 @@ func (h *Host) networks(ctx context.Context) ([]domxml.Network, error) {
 
 // Reserve chooses an address of a network's DHCP range for a hardware address,
 // and has DHCP give it to no other. Asked again for the same hardware address,
-// it returns the same address.
-func (h *Host) Reserve(ctx context.Context, network, mac string) (netip.Addr, error) {
+// it returns the same address. It returns as soon as the address is chosen;
+// only when wait has returned nil will DHCP give it out. libvirt takes its time
+// for that: at each change it takes the network's firewall rules out, and puts
+// them in again.
+func (h *Host) Reserve(ctx context.Context, network, mac string) (addr netip.Addr, wait func() error, err error) {
 	h.addressing.Lock()
 	defer h.addressing.Unlock()
-	return call(ctx, h, "reserving an address in network "+network, func(c *libvirt.Libvirt) (netip.Addr, error) {
+	addr, err = call(ctx, h, "choosing an address in network "+network, func(c *libvirt.Libvirt) (netip.Addr, error) {
 		n, err := c.NetworkLookupByName(network)
 		if err != nil {
 			return netip.Addr{}, err
 		}
-		live, err := describe(c, n, libvirt.NetworkUpdateAffectLive)
+		known, err := describe(c, n, libvirt.NetworkUpdateAffectLive)
 		if err != nil {
 			return netip.Addr{}, err
 		}
+		known.Hosts = slices.AppendSeq(known.Hosts, maps.Values(h.promised))
 		leases, _, err := c.NetworkGetDhcpLeases(n, nil, 1, 0)
 		if err != nil {
 			return netip.Addr{}, err
 		}
-		addr, err := chooseAddress(live, leaseHolders(leases), mac)
+		return chooseAddress(known, leaseHolders(leases), mac)
+	})
+	if err != nil {
+		return netip.Addr{}, nil, err
+	}
+	host := domxml.DHCPHost{MAC: mac, Addr: addr}
+	h.promised[mac] = host
+	done := make(chan error, 1)
+	go func() {
+		err := h.reserve(ctx, network, host)
+		h.addressing.Lock()
+		delete(h.promised, mac)
+		h.addressing.Unlock()
+		done <- err
+	}()
+	return addr, func() error { return <-done }, nil
+}
+
+func (h *Host) reserve(ctx context.Context, network string, host domxml.DHCPHost) error {
+	return do(ctx, h, fmt.Sprintf("reserving address %s in network %s", host.Addr, network), func(c *libvirt.Libvirt) error {
+		n, err := c.NetworkLookupByName(network)
 		if err != nil {
-			return netip.Addr{}, err
+			return err
 		}
-		return addr, eachConfig(c, n, func(known domxml.Network, flag libvirt.NetworkUpdateFlags) error {
-			if _, reserved := reservation(known, mac); reserved {
+		return eachConfig(c, n, func(known domxml.Network, flag libvirt.NetworkUpdateFlags) error {
+			if _, reserved := reservation(known, host.MAC); reserved {
 				return nil
 			}
-			return updateHost(c, n, libvirt.NetworkUpdateCommandAddLast, domxml.DHCPHost{MAC: mac, Addr: addr}, flag)
+			return updateHost(c, n, libvirt.NetworkUpdateCommandAddLast, host, flag)
 		})
 	})
 }
@@ -71,8 +97,6 @@ func (h *Host) Reserve(ctx context.Context, network, mac string) (netip.Addr, er
 // Release gives up what Reserve reserved for a hardware address. Where nothing
 // is reserved, or the network is gone, that is no error.
 func (h *Host) Release(ctx context.Context, network, mac string) error {
-	h.addressing.Lock()
-	defer h.addressing.Unlock()
 	err := do(ctx, h, "releasing an address of network "+network, func(c *libvirt.Libvirt) error {
 		n, err := c.NetworkLookupByName(network)
 		if err != nil {
@@ -103,13 +127,14 @@ func eachConfig(c *libvirt.Libvirt, n libvirt.Network, fn func(domxml.Network, l
 	if err != nil {
 		return err
 	}
-	for flag, applies := range map[libvirt.NetworkUpdateFlags]bool{
-		libvirt.NetworkUpdateAffectLive:   active == 1,
-		libvirt.NetworkUpdateAffectConfig: persistent == 1,
-	} {
-		if !applies {
-			continue
-		}
+	var flags []libvirt.NetworkUpdateFlags
+	if active == 1 {
+		flags = append(flags, libvirt.NetworkUpdateAffectLive)
+	}
+	if persistent == 1 {
+		flags = append(flags, libvirt.NetworkUpdateAffectConfig)
+	}
+	for _, flag := range flags {
 		known, err := describe(c, n, flag)
 		if err != nil {
 			return err

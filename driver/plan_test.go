@@ -1,0 +1,333 @@
+package driver
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/hashicorp/nomad/plugins/drivers"
+
+	"nomad-driver-virt/cloudinit"
+	"nomad-driver-virt/domxml"
+	"nomad-driver-virt/hypervisor"
+	"nomad-driver-virt/image"
+	"nomad-driver-virt/vm"
+)
+
+const imageSize = 3 * vm.GiB
+
+// newRequest is a request to plan a task of some configuration on a host that
+// has neither KVM nor virtiofs, with all images found.
+func newRequest(t *testing.T, config string) request {
+	t.Helper()
+	d, _ := newDriver(t)
+	task, err := decodeTask(d, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := request{
+		config: emptyConfig(),
+		task:   task,
+		nomad:  nomadTask(),
+		facts: hypervisor.Facts{
+			Arch:  "x86_64",
+			Accel: vm.TCG,
+			Networks: []domxml.Network{
+				network("default", "virbr0", "192.168.122.2", "192.168.122.254"),
+				network("lab", "virbr7", "10.0.7.2", "10.0.7.9"),
+			},
+		},
+		images: make([]*vm.Image, len(task.Disks)),
+	}
+	for i, disk := range task.Disks {
+		if disk.Source == nil || disk.Source.Image == "" {
+			continue
+		}
+		r.images[i] = &vm.Image{
+			Path:   filepath.Join("/var/lib/virt/images", disk.Source.Image),
+			Format: image.Qcow2,
+			Size:   imageSize,
+		}
+		if disk.Chained {
+			r.images[i].Digest = strings.Repeat("0123456789abcdef", 2)
+		}
+	}
+	return r
+}
+
+func network(name, bridge, first, last string) domxml.Network {
+	return domxml.Network{Name: name, Bridge: bridge, Ranges: []domxml.AddressRange{
+		{First: netip.MustParseAddr(first), Last: netip.MustParseAddr(last)},
+	}}
+}
+
+// mustPlan plans what has no problems.
+func mustPlan(t *testing.T, r request) *vm.Spec {
+	t.Helper()
+	spec, p := plan(r)
+	if len(p) != 0 {
+		t.Fatalf("the plan has problems, want none:\n%s", strings.Join(p, "\n"))
+	}
+	return spec
+}
+
+// refusal is a task that cannot be planned, and why.
+type refusal struct {
+	name   string
+	config string         // of the task
+	change func(*request) // nil: nothing
+	want   []string       // nil: the task is fine
+}
+
+func testRefusals(t *testing.T, refusals []refusal) {
+	t.Helper()
+	for _, test := range refusals {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRequest(t, test.config)
+			if test.change != nil {
+				test.change(&r)
+			}
+			_, p := plan(r)
+			if diff := cmp.Diff(test.want, []string(p), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("the problems (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestPlanOfTheExample(t *testing.T) {
+	golden(t, "plan-copied.json", mustPlan(t, newRequest(t, exampleTask)))
+}
+
+func TestPlanOfAChainedDiskOnAModernHost(t *testing.T) {
+	r := newRequest(t, `disk { chained = true source { image = "debian-12.qcow2" } }`)
+	r.facts.Accel, r.facts.VirtioFS = vm.KVM, true
+	r.nomad.Resources.LinuxResources.CpusetCpus = "4-5"
+	golden(t, "plan-chained.json", mustPlan(t, r))
+}
+
+const oneDisk = `disk { source { image = "a.img" } } `
+
+func TestPlanRefusesGuests(t *testing.T) {
+	userData := func(s string) refusal {
+		return refusal{
+			name:   "user data: " + s,
+			config: oneDisk,
+			change: func(r *request) { r.userData = []byte(s) },
+			want:   []string{"config.user_data: " + fmt.Sprint(cloudinit.CheckUserData([]byte(s)))},
+		}
+	}
+	testRefusals(t, []refusal{
+		{name: "key with a line break behind", config: oneDisk + `default_user_authorized_ssh_key = "ssh-ed25519 AAAA me\n"`},
+		{
+			name:   "two keys",
+			config: oneDisk + `default_user_authorized_ssh_key = "ssh-ed25519 AAAA me\nssh-ed25519 BBBB you"`,
+			want:   []string{"config.default_user_authorized_ssh_key: holds a line break or a zero byte; it takes one key, on one line"},
+		},
+		{
+			name:   "password with a line break",
+			config: oneDisk + `default_user_password = "hush\nroot:hush"`,
+			want:   []string{"config.default_user_password: holds a line break or a zero byte, which no password can"},
+		},
+
+		userData("#cloud-config\nruncmd: [date"),
+		userData("#cloud-config\nruncmd: date\n"),
+		userData("no form of cloud-init's"),
+
+		{name: "mounts by 9p", config: oneDisk + `mounts = "9p"`},
+		{
+			name:   "mounts by virtiofs",
+			config: oneDisk + `mounts = "virtiofs"`,
+			change: func(r *request) { r.facts.VirtioFS = true },
+		},
+		{
+			name:   "mounts by what the host does not have",
+			config: oneDisk + `mounts = "virtiofs"`,
+			want:   []string{"config.mounts: the host has no virtiofs: install virtiofsd, or leave mounts out for 9p"},
+		},
+		{
+			name:   "mounts by what nobody has",
+			config: oneDisk + `mounts = "nfs"`,
+			want:   []string{`config.mounts: "nfs" is neither virtiofs nor 9p`},
+		},
+
+		{name: "the host's own architecture", config: oneDisk + `os { arch = "x86_64" machine = "q35" }`},
+		{
+			name:   "another architecture",
+			config: oneDisk + `os { arch = "aarch64" }`,
+			want:   []string{`config.os.arch: "aarch64" is not supported yet: the host is x86_64, leave it out`},
+		},
+	})
+}
+
+func TestPlanRefusesTimezones(t *testing.T) {
+	for timezone, fine := range map[string]bool{
+		"Europe/Berlin":    true,
+		"UTC":              true,
+		"Local":            false, // the host's
+		"Mars/Olympus":     false,
+		"../../etc/passwd": false,
+		"UTC\n":            false,
+	} {
+		r := newRequest(t, oneDisk)
+		r.task.Timezone = timezone
+		var want []string
+		if !fine {
+			want = []string{fmt.Sprintf("config.timezone: %q is no known time zone; write it like Europe/Berlin", timezone)}
+		}
+		_, p := plan(r)
+		if diff := cmp.Diff(want, []string(p), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("the problems of timezone = %q (-want +got):\n%s", timezone, diff)
+		}
+	}
+}
+
+func TestPlanRefusesResources(t *testing.T) {
+	memory := func(name string, change func(*drivers.Resources)) refusal {
+		return refusal{
+			name:   name,
+			config: oneDisk,
+			change: func(r *request) { change(r.nomad.Resources) },
+			want:   []string{"resources.memory: is missing"},
+		}
+	}
+	cores := func(set string) refusal {
+		return refusal{
+			name:   "cores " + set,
+			config: oneDisk,
+			change: func(r *request) { r.nomad.Resources.LinuxResources.CpusetCpus = set },
+			want:   []string{fmt.Sprintf("resources.cores: Nomad sent %q, which is no set of cores", set)},
+		}
+	}
+	testRefusals(t, []refusal{
+		memory("no resources", func(r *drivers.Resources) { *r = drivers.Resources{} }),
+		memory("no memory", func(r *drivers.Resources) { r.NomadResources.Memory.MemoryMB = 0 }),
+		memory("less than no memory", func(r *drivers.Resources) { r.NomadResources.Memory.MemoryMB = -1 }),
+		cores("a"), cores("1-"), cores("-1"), cores("1,,2"), cores("1-2-3"), cores("99999"),
+		{
+			name:   "volume mounts",
+			config: oneDisk,
+			change: func(r *request) { r.nomad.Mounts = []*drivers.MountConfig{{TaskPath: "/data"}, {TaskPath: "/logs"}} },
+			want: []string{
+				"volume_mount: volumes are not supported yet, the task mounts one at /data",
+				"volume_mount: volumes are not supported yet, the task mounts one at /logs",
+			},
+		},
+		{
+			name:   "devices",
+			config: oneDisk,
+			change: func(r *request) {
+				r.nomad.Devices = []*drivers.DeviceConfig{{HostPath: "/dev/a"}, {HostPath: "/dev/b"}}
+			},
+			want: []string{"resources.device: devices of the host cannot be given to a VM yet"},
+		},
+		{
+			name:   "everything at once",
+			config: `hostname = "-" mounts = "nfs" disk { bus_type = "scsi" } network_interface { macvtap { device = "eth0" } }`,
+			change: func(r *request) { r.nomad.Resources = nil },
+			want: []string{
+				"resources.memory: is missing",
+				`config.disk[0].bus_type: "scsi" is not supported yet; use virtio, or leave it out`,
+				"config.disk[0].size: is missing; an empty disk needs it",
+				"config.network_interface[0].macvtap: is not supported yet; use a bridge",
+				`config.mounts: "nfs" is neither virtiofs nor 9p`,
+				`config.hostname: "-" is no label of RFC 1123: 1 to 63 letters, digits and hyphens, none at the ends`,
+			},
+		},
+	})
+}
+
+func TestVCPUsAreTheReservedCores(t *testing.T) {
+	for _, test := range []struct {
+		cpuset string
+		cores  []uint
+		vcpus  int
+	}{
+		{"", nil, 1},
+		{"3", []uint{3}, 1},
+		{"0-2,5", []uint{0, 1, 2, 5}, 4},
+		{"1, 3", []uint{1, 3}, 2},
+		{"8-9,12-12", []uint{8, 9, 12}, 3},
+	} {
+		r := newRequest(t, oneDisk)
+		r.nomad.Resources.LinuxResources.CpusetCpus = test.cpuset
+		spec := mustPlan(t, r)
+		if diff := cmp.Diff(test.cores, spec.Cores); diff != "" || spec.VCPUs != test.vcpus {
+			t.Errorf("cores %q: %d vCPUs, pinned to %v, want %d, pinned to %v",
+				test.cpuset, spec.VCPUs, spec.Cores, test.vcpus, test.cores)
+		}
+	}
+}
+
+func TestAccelerationAndCPUModel(t *testing.T) {
+	for _, test := range []struct {
+		config    string // of the plugin
+		offered   vm.Accel
+		accel     vm.Accel
+		cpu, arch string
+	}{
+		{"", vm.KVM, vm.KVM, "host-passthrough", "x86_64"},
+		{"", vm.TCG, vm.TCG, "maximum", "x86_64"},
+		{`acceleration = "auto"`, vm.KVM, vm.KVM, "host-passthrough", "x86_64"},
+		{`acceleration = "kvm"`, vm.KVM, vm.KVM, "host-passthrough", "x86_64"},
+		{`acceleration = "tcg"`, vm.KVM, vm.TCG, "maximum", "x86_64"},
+		{`acceleration = "tcg"`, vm.TCG, vm.TCG, "maximum", "x86_64"},
+		{`cpu_model = "Nehalem"`, vm.KVM, vm.KVM, "Nehalem", "x86_64"},
+		{`cpu_model = "Nehalem"`, vm.TCG, vm.TCG, "Nehalem", "x86_64"},
+	} {
+		d, _ := newDriver(t)
+		if err := setConfig(d, test.config); err != nil {
+			t.Fatal(err)
+		}
+		r := newRequest(t, oneDisk)
+		r.config, r.facts.Accel = d.config, test.offered
+		spec := mustPlan(t, r)
+		if spec.Accel != test.accel || spec.CPUModel != test.cpu || spec.Arch != test.arch {
+			t.Errorf("with %q on a host that offers %s: %s, CPU %s, %s, want %s, CPU %s, %s", test.config, test.offered,
+				spec.Accel, spec.CPUModel, spec.Arch, test.accel, test.cpu, test.arch)
+		}
+	}
+}
+
+func TestMachineIsTheTasks(t *testing.T) {
+	if got := mustPlan(t, newRequest(t, oneDisk+`os { machine = "q35" }`)).Machine; got != "q35" {
+		t.Errorf("the machine is %q, want q35", got)
+	}
+}
+
+func TestMountsAreWhatTheHostHas(t *testing.T) {
+	for _, test := range []struct {
+		config   string
+		virtioFS bool
+		want     vm.ShareType
+	}{
+		{"", true, vm.VirtioFS},
+		{"", false, vm.NineP},
+		{`mounts = "9p"`, true, vm.NineP},
+		{`mounts = "9p"`, false, vm.NineP},
+		{`mounts = "virtiofs"`, true, vm.VirtioFS},
+	} {
+		r := newRequest(t, oneDisk+test.config)
+		r.facts.VirtioFS = test.virtioFS
+		for _, s := range mustPlan(t, r).Shares {
+			if s.Type != test.want {
+				t.Errorf("with %q and virtiofs %t: %s is shown by %s, want %s",
+					test.config, test.virtioFS, s.Target, s.Type, test.want)
+			}
+		}
+	}
+}
+
+func TestEnvironmentHoldsDevicesAndTheTasksOwnWins(t *testing.T) {
+	r := newRequest(t, oneDisk)
+	r.nomad.DeviceEnv = map[string]string{"DEVICE": "d", "BOTH": "device"}
+	r.nomad.Env = map[string]string{"TASK": "t", "BOTH": "task"}
+	want := map[string]string{"DEVICE": "d", "TASK": "t", "BOTH": "task"}
+	if diff := cmp.Diff(want, mustPlan(t, r).Seed.Env); diff != "" {
+		t.Errorf("the environment (-want +got):\n%s", diff)
+	}
+}
