@@ -119,12 +119,14 @@ func TestDomainHoldsNoSecret(t *testing.T) {
 // by it a VM is found again.
 func TestJournalOutlastsHostileNames(t *testing.T) {
 	for _, name := range []string{
-		"plain", `it's "quoted"`, "<vm>", "</vm></metadata>", "a&b &amp; c", "]]>", "späßig 日本 🐧", " spaces  inside ", "tab\tand\nline",
+		"plain", `it's "quoted"`, "<vm>", "</vm></metadata>", "a&b &amp; c", "]]>", "späßig 日本 🐧",
+		" spaces  inside ", "tab\tand\nline",
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := everything()
 			s.Owner = vm.Owner{
-				Node: name, Namespace: name, Job: name, Group: name, Task: name, Alloc: alloc, TaskID: alloc + "/" + name + "/5a6e215e",
+				Node: name, Namespace: name, Job: name, Group: name, Task: name, Alloc: alloc,
+				TaskID: alloc + "/" + name + "/5a6e215e",
 			}
 			document, err := Domain(s)
 			if err != nil {

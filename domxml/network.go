@@ -12,7 +12,8 @@ type Network struct {
 	Name   string
 	Bridge string
 	// Gateway is the host's IPv4 address on the bridge, with the network's
-	// prefix length; invalid when it has none.
+	// prefix length: where DHCP is served, if it has several; invalid when it
+	// has none.
 	Gateway netip.Prefix
 	Ranges  []AddressRange // of IPv4 addresses that DHCP gives out
 	Hosts   []DHCPHost     // IPv4 addresses that are reserved
@@ -43,7 +44,7 @@ func ParseNetwork(document string) (Network, error) {
 		if ip.Family == "ipv6" {
 			continue
 		}
-		if gateway, ok := gatewayOf(ip); ok {
+		if gateway, ok := gatewayOf(ip); ok && (ip.DHCP != nil || !n.Gateway.IsValid()) {
 			n.Gateway = gateway
 		}
 		if ip.DHCP == nil {

@@ -19,7 +19,7 @@ import (
 
 const (
 	callTimeout    = 30 * time.Second // of a call whose context has no deadline
-	connectTimeout = 10 * time.Second
+	connectTimeout = 5 * time.Second
 	reconnectEvery = 2 * time.Second
 	pingEvery      = 10 * time.Second
 )
@@ -92,16 +92,12 @@ func (h *Host) session(ctx context.Context) error {
 		return fmt.Errorf("libvirt at %s cannot be reached, is libvirtd running? %w", h.uri, err)
 	}
 	defer conn.Close()
+	// The library waits for as long as the connection is open.
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
 
-	// The handshake has no other way to give up.
-	_ = conn.SetDeadline(time.Now().Add(connectTimeout))
-	client := libvirt.NewWithDialer(dialed{conn})
-	if err := client.ConnectToURI(libvirt.ConnectURI(h.uri)); err != nil {
-		return fmt.Errorf("libvirt refuses to open %s: %w", h.uri, err)
-	}
-	events, err := client.LifecycleEvents(ctx)
+	client, events, err := h.open(ctx, conn)
 	if err != nil {
-		return fmt.Errorf("libvirt at %s gives no events: %w", h.uri, err)
+		return err
 	}
 	// The library's goroutine ends only when somebody takes what it has read.
 	defer func() {
@@ -110,11 +106,27 @@ func (h *Host) session(ctx context.Context) error {
 			}
 		}()
 	}()
-	_ = conn.SetDeadline(time.Time{})
-
 	h.set(client, nil)
 	h.wake("")
 	return h.follow(ctx, client, events)
+}
+
+// open makes a client of a connection, and has it told of events.
+func (h *Host) open(ctx context.Context, conn net.Conn) (*libvirt.Libvirt, <-chan libvirt.DomainEventLifecycleMsg, error) {
+	patience := time.AfterFunc(connectTimeout, func() { conn.Close() })
+	client := libvirt.NewWithDialer(dialed{conn})
+	err := client.ConnectToURI(libvirt.ConnectURI(h.uri))
+	var events <-chan libvirt.DomainEventLifecycleMsg
+	if err == nil {
+		events, err = client.LifecycleEvents(ctx)
+	}
+	switch inTime := patience.Stop(); {
+	case !inTime:
+		return nil, nil, fmt.Errorf("libvirt at %s does not answer, for %s", h.uri, connectTimeout)
+	case err != nil:
+		return nil, nil, fmt.Errorf("libvirt refuses to open %s: %w", h.uri, err)
+	}
+	return client, events, nil
 }
 
 // follow hands events on until the connection is lost or falls silent.

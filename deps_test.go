@@ -1,0 +1,119 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "nomad-driver-virt"
+
+// internal lists the packages of the plugin, and what each may import of it.
+// Dependencies run one way: main, driver, what does I/O, domxml, vm.
+var internal = map[string]struct {
+	may    []string
+	reason string
+}{
+	"": {[]string{"driver"}, "it serves the plugin, and knows nothing else"},
+	"driver": {[]string{"cloudinit", "domxml", "hostfile", "hypervisor", "image", "portmap", "share", "vm"},
+		"it brings all together"},
+	"hypervisor": {[]string{"domxml", "vm"}, "it sends the XML and fetches it"},
+	"image":      {[]string{"vm"}, "it fills volumes, whoever made them"},
+	"portmap":    {[]string{"vm"}, "it publishes ports, whatever answers behind them"},
+	"share":      {[]string{"vm"}, "it mounts directories, whoever shows them"},
+	"cloudinit":  {[]string{"vm"}, "it is pure"},
+	"domxml":     {[]string{"vm"}, "it is pure"},
+	"hostfile":   {nil, "it judges paths, and need not know what for"},
+	"vm":         {nil, "it is what all the others share"},
+}
+
+// external lists the imports that only some packages may have.
+var external = []struct {
+	path   string // it and all below it
+	only   []string
+	reason string
+}{
+	{"github.com/digitalocean/go-libvirt", []string{"hypervisor"}, "one connection to libvirt, and deadlines around every call"},
+	{"libvirt.org/go/libvirtxml", []string{"domxml"}, "one place that knows libvirt's XML"},
+	{"github.com/hashicorp/nomad", []string{"", "driver"}, "a VM is made without Nomad"},
+	{"os/exec", []string{"image", "portmap"}, "what runs programs of the host is easy to find"},
+}
+
+func TestDependenciesRunOneWay(t *testing.T) {
+	for _, p := range packages(t) {
+		rule, listed := internal[p.name()]
+		if !listed {
+			t.Errorf("package %s is not in the table: say what it may import, and why", p.ImportPath)
+		}
+		for _, imported := range p.Imports {
+			name, own := strings.CutPrefix(imported, module+"/")
+			if own && !slices.Contains(rule.may, name) {
+				t.Errorf("%s imports %s, and may import %q of the plugin: %s", p.ImportPath, imported, rule.may, rule.reason)
+			}
+			if p.name() == "vm" && !isStandard(imported) {
+				t.Errorf("vm imports %s, and may import the standard library alone: %s", imported, rule.reason)
+			}
+		}
+	}
+}
+
+func TestWhatKnowsTheWorldIsInItsPlace(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, rule := range external {
+			for _, imported := range p.Imports {
+				below := imported == rule.path || strings.HasPrefix(imported, rule.path+"/")
+				if below && !slices.Contains(rule.only, p.name()) {
+					t.Errorf("%s imports %s, and only %q may: %s", p.ImportPath, imported, rule.only, rule.reason)
+				}
+			}
+		}
+	}
+}
+
+// goPackage is what go list tells of a package; Imports are not its tests'.
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+}
+
+// name is the package's directory in the module, "" for the root.
+func (p goPackage) name() string {
+	return strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+}
+
+// packages lists the packages that are in the plugin; those of the lab and of
+// the end-to-end tests are beside it.
+func packages(t *testing.T) []goPackage {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go list: %s", exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var all []goPackage
+	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		top, _, _ := strings.Cut(p.name(), "/")
+		if top != "lab" && top != "e2e" {
+			all = append(all, p)
+		}
+	}
+}
+
+// isStandard: paths of the standard library have no domain.
+func isStandard(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return !strings.Contains(first, ".") && first != module
+}

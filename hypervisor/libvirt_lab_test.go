@@ -1,0 +1,663 @@
+//go:build lab
+
+package hypervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"nomad-driver-virt/domxml"
+	"nomad-driver-virt/vm"
+)
+
+// These tests run inside the lab: lab/lab run go test -tags lab ./hypervisor
+
+const (
+	system = "qemu:///system"
+	alloc  = "8f2c1d6e-3a4b-4c5d-9e6f-7a8b9c0d1e2f"
+)
+
+// connected returns the lab's libvirt.
+func connected(t *testing.T, uri string) *Host {
+	t.Helper()
+	h, _ := run(t, uri)
+	must(t, h.Health(within(t, 10*time.Second)))
+	return h
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func virsh(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("virsh", append([]string{"-q", "-c", system}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("virsh %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// newPool returns a storage pool in a directory of its own.
+func newPool(t *testing.T, h *Host) (name, path string) {
+	t.Helper()
+	path = t.TempDir()
+	name = strings.ReplaceAll(strings.TrimPrefix(path, os.TempDir()+"/"), "/", "-")
+	must(t, h.EnsureDirectoryPool(t.Context(), name, path))
+	t.Cleanup(func() {
+		_ = exec.Command("virsh", "-q", "pool-destroy", name).Run() // a test may have stopped it
+		virsh(t, "pool-undefine", name)
+	})
+	return name, path
+}
+
+func volumeIn(pool, dir, name string) vm.Volume {
+	return vm.Volume{Pool: pool, Name: name, Path: filepath.Join(dir, name), Format: "qcow2", Size: 8 * vm.MiB, Sparse: true}
+}
+
+// machine returns a VM whose disk is empty: its firmware finds nothing to boot,
+// and waits.
+func machine(t *testing.T, h *Host, name string) *vm.Spec {
+	t.Helper()
+	pool, dir := newPool(t, h)
+	s := &vm.Spec{
+		Name:  name,
+		Owner: vm.Owner{Namespace: "default", Job: "job", Group: "group", Task: "task", Alloc: alloc, TaskID: alloc + "/task/5a6e215e"},
+		Accel: vm.TCG, CPUModel: vm.CPUMaximum, Arch: "x86_64", VCPUs: 1, Memory: 64 * vm.MiB,
+		Disks:      []vm.Disk{{Volume: volumeIn(pool, dir, name+".qcow2"), Device: "vda", Bus: "virtio", Driver: "qemu"}},
+		Interfaces: []vm.Interface{{Bridge: "virbr0", Network: "default", MAC: "52:54:00:12:34:56"}},
+		SeedVolume: volumeIn(pool, dir, name+"-seed.img"),
+	}
+	s.SeedVolume.Format = "raw"
+	for _, v := range s.Volumes() {
+		must(t, h.CreateVolume(t.Context(), v, nil))
+	}
+	t.Cleanup(func() {
+		ctx := context.Background() // the test's own has ended
+		if err := h.Destroy(ctx, name); err != nil && !errors.Is(err, ErrNoDomain) {
+			t.Error(err)
+		}
+		if err := h.Undefine(ctx, name); err != nil {
+			t.Error(err)
+		}
+		for _, v := range s.Volumes() {
+			if err := h.RemoveVolume(ctx, v); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return s
+}
+
+func started(t *testing.T, h *Host, name string) *vm.Spec {
+	t.Helper()
+	s := machine(t, h, name)
+	must(t, h.Define(t.Context(), s))
+	must(t, h.Start(t.Context(), name))
+	must(t, h.Resume(t.Context(), name))
+	return s
+}
+
+func mustRun(t *testing.T, h *Host, name string, want bool) {
+	t.Helper()
+	if got, err := h.Running(t.Context(), name); err != nil || got != want {
+		t.Errorf("Running(%s) = %t, %v, want %t", name, got, err, want)
+	}
+}
+
+func mustBe(t *testing.T, name, want string) {
+	t.Helper()
+	if got := strings.TrimSpace(virsh(t, "domstate", name)); got != want {
+		t.Errorf("libvirt says that %s is %s, want %s", name, got, want)
+	}
+}
+
+func TestDomainLife(t *testing.T) {
+	h := connected(t, system)
+	s := machine(t, h, "hyp-life")
+	ctx := t.Context()
+
+	must(t, h.Define(ctx, s))
+	mustRun(t, h, s.Name, false)
+	// A name is one VM's: what an earlier start left has to be removed first.
+	mustSay(t, h.Define(ctx, s), "defining domain "+s.Name, "already exists")
+	must(t, h.Destroy(ctx, s.Name)) // it does not run
+	must(t, h.Start(ctx, s.Name))
+	mustRun(t, h, s.Name, true)
+	mustBe(t, s.Name, "paused")
+	must(t, h.Resume(ctx, s.Name))
+	mustBe(t, s.Name, "running")
+	mustSay(t, h.Start(ctx, s.Name), "starting domain "+s.Name, "already running")
+	must(t, h.Shutdown(ctx, s.Name))
+	mustRun(t, h, s.Name, true)
+	for range 2 {
+		must(t, h.Destroy(ctx, s.Name))
+		mustRun(t, h, s.Name, false)
+	}
+	for range 2 {
+		must(t, h.Undefine(ctx, s.Name))
+	}
+	if names := virsh(t, "list", "--all", "--name"); strings.Contains(names, s.Name) {
+		t.Errorf("it is there still: %s", names)
+	}
+}
+
+func TestUnknownDomain(t *testing.T) {
+	h := connected(t, system)
+	const name = "hyp-unknown"
+	_, running := h.Running(t.Context(), name)
+	_, journal := h.Journal(t.Context(), name)
+	for call, err := range map[string]error{
+		"Running":  running,
+		"Journal":  journal,
+		"Start":    h.Start(t.Context(), name),
+		"Resume":   h.Resume(t.Context(), name),
+		"Shutdown": h.Shutdown(t.Context(), name),
+		"Destroy":  h.Destroy(t.Context(), name),
+	} {
+		if !errors.Is(err, ErrNoDomain) {
+			t.Errorf("%s: %v, want %v", call, err, ErrNoDomain)
+		}
+		mustSay(t, err, name)
+	}
+	must(t, h.Undefine(t.Context(), name))
+}
+
+func TestJournalComesBackFromLibvirt(t *testing.T) {
+	h := connected(t, system)
+	s := machine(t, h, "hyp-journal")
+	hostile := `it's <a> "b" & späßig 日本 🐧`
+	s.Owner.Job, s.Owner.Group, s.Owner.Task = hostile, hostile, hostile
+	s.Interfaces = append(s.Interfaces, vm.Interface{Bridge: "br-lan", MAC: "52:54:00:12:34:57"})
+	must(t, h.Define(t.Context(), s))
+
+	got, err := h.Journal(t.Context(), s.Name)
+	must(t, err)
+	want := domxml.Journal{Owner: s.Owner}
+	for _, v := range s.Volumes() {
+		want.Volumes = append(want.Volumes, vm.Volume{Pool: v.Pool, Name: v.Name, Path: v.Path})
+	}
+	for _, i := range s.Interfaces {
+		want.Interfaces = append(want.Interfaces, vm.Interface{Network: i.Network, MAC: i.MAC})
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// defineForeign defines a domain that is somebody else's.
+func defineForeign(t *testing.T, name string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "domain.xml")
+	const domain = "<domain type='qemu'><name>%s</name><memory unit='MiB'>64</memory><os><type>hvm</type></os></domain>"
+	must(t, os.WriteFile(file, fmt.Appendf(nil, domain, name), 0o600))
+	virsh(t, "define", file)
+	t.Cleanup(func() { virsh(t, "undefine", name) })
+}
+
+func TestOwnedFindsItsOwnAlone(t *testing.T) {
+	h := connected(t, system)
+	for name, change := range map[string]func(*vm.Owner){
+		"hyp-owned-1":       func(*vm.Owner) {},
+		"hyp-owned-2":       func(o *vm.Owner) { o.TaskID = alloc + "/task/22222222" },
+		"hyp-owned-alloc":   func(o *vm.Owner) { o.Alloc = "another" },
+		"hyp-owned-task":    func(o *vm.Owner) { o.Task = "another" },
+		"hyp-other-prefix":  func(*vm.Owner) {},
+		"prefix-hyp-owned-": func(*vm.Owner) {},
+	} {
+		s := machine(t, h, name)
+		change(&s.Owner)
+		must(t, h.Define(t.Context(), s))
+	}
+	defineForeign(t, "hyp-owned-foreign")
+	must(t, h.Start(t.Context(), "hyp-owned-2"))
+
+	got, err := h.Owned(t.Context(), "hyp-owned-", alloc, "task")
+	must(t, err)
+	slices.Sort(got)
+	if diff := cmp.Diff([]string{"hyp-owned-1", "hyp-owned-2"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	_, err = h.Journal(t.Context(), "hyp-owned-foreign")
+	if !errors.Is(err, ErrNoDomain) {
+		t.Errorf("the journal of a domain that is not ours: %v, want %v", err, ErrNoDomain)
+	}
+}
+
+// end is what WaitEnd returned, and when.
+type end struct {
+	exit vm.Exit
+	err  error
+	at   time.Time
+}
+
+// waiting calls WaitEnd, and returns when it has nothing to do but wait.
+func waiting(ctx context.Context, t *testing.T, h *Host, name string) <-chan end {
+	t.Helper()
+	ended := make(chan end, 1)
+	go func() {
+		exit, err := h.WaitEnd(ctx, name)
+		ended <- end{exit, err, time.Now()}
+	}()
+	eventually(t, 5*time.Second, "WaitEnd waits for news", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return len(h.watches) > 0
+	})
+	return ended
+}
+
+func mustEnd(t *testing.T, ended <-chan end, since time.Time, code int) {
+	t.Helper()
+	select {
+	case e := <-ended:
+		must(t, e.err)
+		if took := e.at.Sub(since); took > time.Second {
+			t.Errorf("it is told %s after the end", took)
+		}
+		if e.exit.Code != code {
+			t.Errorf("code %d (%v), want %d", e.exit.Code, e.exit.Err, code)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("WaitEnd has not returned 5 s after the end")
+	}
+}
+
+func TestWaitEndTellsAtOnce(t *testing.T) {
+	h := connected(t, system)
+	for _, test := range []struct {
+		name string
+		end  func(name string)
+		code int
+	}{
+		{"virsh destroy", func(name string) { virsh(t, "destroy", name) }, exitKilled},
+		{"Destroy", func(name string) { must(t, h.Destroy(t.Context(), name)) }, exitKilled},
+		{"QEMU is killed", func(name string) {
+			pid, err := os.ReadFile(filepath.Join("/run/libvirt/qemu", name+".pid"))
+			must(t, err)
+			must(t, exec.Command("kill", "-KILL", strings.TrimSpace(string(pid))).Run())
+		}, exitFailed},
+		{"the domain is forgotten too", func(name string) {
+			virsh(t, "undefine", name)
+			virsh(t, "destroy", name)
+		}, exitKilled},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := started(t, h, "hyp-end")
+			ended := waiting(t.Context(), t, h, s.Name)
+			test.end(s.Name)
+			mustEnd(t, ended, time.Now(), test.code)
+
+			// Asked once it is over, it says the same.
+			exit, err := h.WaitEnd(within(t, 5*time.Second), s.Name)
+			if err != nil || exit.Code != test.code {
+				t.Errorf("afterwards code %d, %v, want %d", exit.Code, err, test.code)
+			}
+		})
+	}
+}
+
+func TestWaitEndEndsWithItsContext(t *testing.T) {
+	h := connected(t, system)
+	s := started(t, h, "hyp-context")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := waiting(ctx, t, h, s.Name)
+	cancel()
+	if e := <-ended; !errors.Is(e.err, context.Canceled) {
+		t.Errorf("the error is %v, want the context's", e.err)
+	}
+	mustRun(t, h, s.Name, true)
+}
+
+// lab runs a command of the lab that this runs in.
+func lab(t *testing.T, command string) {
+	t.Helper()
+	cmd := exec.Command("../lab/lab", command)
+	cmd.Env = append(os.Environ(), "LAB_NAME="+os.Getenv("LAB_INSIDE"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("lab %s: %v\n%s", command, err, out)
+	}
+}
+
+func TestWaitEndOutlastsLibvirt(t *testing.T) {
+	h := connected(t, system)
+	s := started(t, h, "hyp-restart")
+	ended := waiting(t.Context(), t, h, s.Name)
+
+	t.Cleanup(func() { lab(t, "libvirt-start") })
+	lab(t, "libvirt-stop")
+	eventually(t, 5*time.Second, "the loss is noticed", func() bool { return h.Health(t.Context()) != nil })
+	lab(t, "libvirt-start")
+	eventually(t, 4*reconnectEvery, "libvirt answers again", func() bool { return h.Health(t.Context()) == nil })
+	mustRun(t, h, s.Name, true)
+	select {
+	case e := <-ended:
+		t.Fatalf("libvirt's absence is taken for the end of the VM: %+v", e)
+	default:
+	}
+	virsh(t, "destroy", s.Name)
+	mustEnd(t, ended, time.Now(), exitKilled)
+}
+
+// frozenRelay passes on what is said to libvirt until freeze is called, which
+// has it keep silent, as a libvirtd that hangs does.
+func frozenRelay(t *testing.T) (uri string, freeze func()) {
+	t.Helper()
+	var frozen atomic.Bool
+	uri, _ = fakeLibvirt(t, func(_ int32, conn net.Conn) {
+		defer conn.Close()
+		libvirtd, err := net.Dial("unix", "/run/libvirt/libvirt-sock")
+		if err != nil {
+			return
+		}
+		defer libvirtd.Close()
+		go func() { _, _ = io.Copy(&valve{libvirtd, &frozen}, conn) }()
+		_, _ = io.Copy(&valve{conn, &frozen}, libvirtd)
+	})
+	return uri, func() { frozen.Store(true) }
+}
+
+// valve drops what is written to it when it is shut.
+type valve struct {
+	io.Writer
+	shut *atomic.Bool
+}
+
+func (v *valve) Write(p []byte) (int, error) {
+	if v.shut.Load() {
+		return len(p), nil
+	}
+	return v.Writer.Write(p)
+}
+
+func TestLibvirtThatFallsSilentIsNoticed(t *testing.T) {
+	uri, freeze := frozenRelay(t)
+	h := connected(t, uri)
+	freeze()
+	start := time.Now()
+	_, err := h.Running(within(t, 200*time.Millisecond), "vm")
+	mustSay(t, err, "reading the state of domain vm", "libvirt did not answer")
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("a call of 200 ms takes %s", took)
+	}
+	eventually(t, 2*pingEvery+5*time.Second, "Health tells", func() bool { return h.Health(t.Context()) != nil })
+	mustSay(t, h.Health(t.Context()), "has not answered")
+}
+
+func TestRunLeavesNothingOfAConnection(t *testing.T) {
+	before := runtime.NumGoroutine()
+	h, end := run(t, system)
+	must(t, h.Health(within(t, 10*time.Second)))
+	if took := end(); took > time.Second {
+		t.Errorf("Run returns %s after its context has ended, want at once", took)
+	}
+	eventually(t, 5*time.Second, "its goroutines have ended", func() bool { return runtime.NumGoroutine() <= before })
+}
+
+func TestEnsureDirectoryPool(t *testing.T) {
+	h := connected(t, system)
+	name, path := newPool(t, h)
+	must(t, h.EnsureDirectoryPool(t.Context(), name, path+"/"))
+	for _, want := range []string{"State: running", "Autostart: yes", "Persistent: yes"} {
+		if info := strings.Join(strings.Fields(virsh(t, "pool-info", name)), " "); !strings.Contains(info, want) {
+			t.Errorf("the pool is %q, want %q", info, want)
+		}
+	}
+
+	virsh(t, "pool-destroy", name)
+	must(t, os.Remove(path))
+	must(t, h.EnsureDirectoryPool(t.Context(), name, path))
+	if info, err := os.Stat(path); err != nil || !info.IsDir() {
+		t.Errorf("its directory was not made again: %v", err)
+	}
+
+	other := t.TempDir()
+	mustSay(t, h.EnsureDirectoryPool(t.Context(), name, other), name, path, other)
+}
+
+func mustExist(t *testing.T, path string, want bool) {
+	t.Helper()
+	if _, err := os.Stat(path); (err == nil) != want {
+		t.Errorf("%s: %v, want it there: %t", path, err, want)
+	}
+}
+
+func TestVolumes(t *testing.T) {
+	h := connected(t, system)
+	pool, dir := newPool(t, h)
+	ctx := t.Context()
+	base, overlay, full := volumeIn(pool, dir, "base.qcow2"), volumeIn(pool, dir, "overlay.qcow2"), volumeIn(pool, dir, "full.img")
+	overlay.Size = 16 * vm.MiB
+	full.Format, full.Sparse = "raw", false
+
+	must(t, h.CreateVolume(ctx, base, nil))
+	must(t, h.CreateVolume(ctx, overlay, &base))
+	must(t, h.CreateVolume(ctx, full, nil))
+	mustSay(t, h.CreateVolume(ctx, full, nil), "creating volume full.img of 8MiB in storage pool "+pool, "exists already")
+
+	info, err := exec.Command("qemu-img", "info", overlay.Path).Output()
+	must(t, err)
+	for _, want := range []string{"16 MiB (16777216 bytes)", "backing file: " + base.Path, "backing file format: qcow2"} {
+		if !strings.Contains(string(info), want) {
+			t.Errorf("the overlay is not %q:\n%s", want, info)
+		}
+	}
+	usage, err := exec.Command("du", "-B1M", full.Path).Output()
+	must(t, err)
+	if !strings.HasPrefix(string(usage), "8\t") {
+		t.Errorf("a volume of 8MiB that is not sparse takes (MiB) %s", usage)
+	}
+	for _, v := range []vm.Volume{base, overlay, full} {
+		if file, err := os.Stat(v.Path); err != nil || file.Mode().Perm() != 0o600 {
+			t.Errorf("%s: mode %v, %v, want 0600", v.Name, file.Mode(), err)
+		}
+		for range 2 {
+			must(t, h.RemoveVolume(ctx, v))
+			mustExist(t, v.Path, false)
+		}
+	}
+}
+
+func TestRemoveVolumeThatLibvirtDoesNotKnow(t *testing.T) {
+	h := connected(t, system)
+	pool, dir := newPool(t, h)
+	for name, prepare := range map[string]func(v *vm.Volume){
+		"a file that was put there": func(v *vm.Volume) { must(t, os.WriteFile(v.Path, nil, 0o600)) },
+		"of no pool": func(v *vm.Volume) {
+			v.Pool = "hyp-no-pool"
+			must(t, os.WriteFile(v.Path, nil, 0o600))
+		},
+		"of a stopped pool": func(v *vm.Volume) {
+			must(t, h.CreateVolume(t.Context(), *v, nil))
+			virsh(t, "pool-destroy", pool)
+		},
+		"whose file is gone": func(v *vm.Volume) {
+			must(t, h.CreateVolume(t.Context(), *v, nil))
+			must(t, os.Remove(v.Path))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			must(t, h.EnsureDirectoryPool(t.Context(), pool, dir))
+			v := volumeIn(pool, dir, strings.ReplaceAll(name, " ", "-"))
+			prepare(&v)
+			for range 2 {
+				if err := h.RemoveVolume(t.Context(), v); err != nil {
+					t.Error(err)
+				}
+				mustExist(t, v.Path, false)
+			}
+		})
+	}
+}
+
+func TestAdopt(t *testing.T) {
+	h := connected(t, system)
+	pool, dir := newPool(t, h)
+	staging, base := volumeIn(pool, dir, "staging.qcow2"), volumeIn(pool, dir, "base.qcow2")
+	must(t, h.CreateVolume(t.Context(), staging, nil))
+	must(t, h.Adopt(t.Context(), staging.Path, base))
+	mustExist(t, staging.Path, false)
+	mustExist(t, base.Path, true)
+	if volumes := virsh(t, "vol-list", pool); !strings.Contains(volumes, base.Name) || strings.Contains(volumes, staging.Name) {
+		t.Errorf("libvirt lists\n%s, want %s alone", volumes, base.Name)
+	}
+	mustSay(t, h.Adopt(t.Context(), staging.Path, base), base.Name, pool)
+}
+
+// reserve reserves an address, and waits until DHCP gives it out.
+func reserve(t *testing.T, h *Host, network, mac string) (netip.Addr, error) {
+	t.Helper()
+	addr, wait, err := h.Reserve(t.Context(), network, mac)
+	if err == nil {
+		err = wait()
+	}
+	return addr, err
+}
+
+// mustBeReserved tells what libvirt's network is, now and at its next start.
+func mustBeReserved(t *testing.T, mac string, want bool) {
+	t.Helper()
+	for _, which := range [][]string{{"net-dumpxml", "default"}, {"net-dumpxml", "default", "--inactive"}} {
+		if got := strings.Contains(virsh(t, which...), mac); got != want {
+			t.Errorf("%s reserved in %q: %t, want %t", mac, which, got, want)
+		}
+	}
+}
+
+func TestReserve(t *testing.T) {
+	h := connected(t, system)
+	const many = 12
+	addrs := make([]netip.Addr, many)
+	mac := func(i int) string { return fmt.Sprintf("52:54:00:77:00:%02x", i) }
+	t.Cleanup(func() {
+		for i := range many {
+			if err := h.Release(context.Background(), "default", mac(i)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+
+	var all sync.WaitGroup
+	for i := range many {
+		all.Go(func() {
+			addr, err := reserve(t, h, "default", mac(i))
+			if err != nil {
+				t.Error(err)
+			}
+			addrs[i] = addr
+		})
+	}
+	all.Wait()
+	owner := make(map[netip.Addr]string)
+	for i, addr := range addrs {
+		if other, taken := owner[addr]; taken {
+			t.Errorf("%s is reserved for %s and for %s", addr, other, mac(i))
+		}
+		owner[addr] = mac(i)
+		mustBeReserved(t, mac(i), true)
+	}
+
+	again, err := reserve(t, h, "default", strings.ToUpper(mac(10)))
+	if err != nil || again != addrs[10] {
+		t.Errorf("asked again: %s, %v, want %s", again, err, addrs[10])
+	}
+	for range 2 {
+		must(t, h.Release(t.Context(), "default", mac(3)))
+		mustBeReserved(t, mac(3), false)
+	}
+	if back, err := reserve(t, h, "default", mac(3)); err != nil || back != addrs[3] {
+		t.Errorf("reserved again: %s, %v, want %s as before", back, err, addrs[3])
+	}
+}
+
+func TestReserveInAnUnknownNetwork(t *testing.T) {
+	h := connected(t, system)
+	_, err := reserve(t, h, "hyp-none", "52:54:00:77:00:01")
+	mustSay(t, err, "an address in network hyp-none", "not found")
+	must(t, h.Release(t.Context(), "hyp-none", "52:54:00:77:00:01"))
+}
+
+func TestFacts(t *testing.T) {
+	h := connected(t, system)
+	facts, err := h.Facts(t.Context(), "", "")
+	must(t, err)
+	if facts.Arch != "x86_64" || facts.Accel != vm.TCG || !facts.VirtioFS {
+		t.Errorf("the host is %+v, want x86_64 with TCG and virtiofs", facts)
+	}
+	at := slices.IndexFunc(facts.Networks, func(n domxml.Network) bool { return n.Name == "default" })
+	if at < 0 || facts.Networks[at].Bridge != "virbr0" || len(facts.Networks[at].Ranges) != 1 {
+		t.Errorf("the networks are %+v, want default on virbr0 with a DHCP range", facts.Networks)
+	}
+	start := time.Now()
+	if _, err := h.Facts(t.Context(), "", ""); err != nil || time.Since(start) > 100*time.Millisecond {
+		t.Errorf("asked again: %v after %s, want an answer from memory", err, time.Since(start))
+	}
+	_, err = h.Facts(t.Context(), "", "hyp-machine")
+	mustSay(t, err, "hyp-machine")
+	_, err = h.Facts(t.Context(), "hyp-arch", "")
+	mustSay(t, err, "hyp-arch")
+}
+
+func TestVersion(t *testing.T) {
+	h := connected(t, system)
+	libvirt, qemu, err := h.Version(t.Context())
+	must(t, err)
+	told := virsh(t, "version")
+	for _, want := range []string{"Using library: libvirt " + libvirt, "Running hypervisor: QEMU " + qemu} {
+		if !strings.Contains(told, want) {
+			t.Errorf("virsh tells\n%s, want %q", told, want)
+		}
+	}
+}
+
+// testDriver is libvirt's own driver for tests, which needs no QEMU: a domain
+// "test" runs, and all is forgotten with the last connection.
+const testDriver = "test:///default"
+
+func TestDomainsWithoutQEMU(t *testing.T) {
+	h := connected(t, testDriver)
+	ctx := t.Context()
+	if _, _, err := h.Version(ctx); err != nil {
+		t.Error(err)
+	}
+
+	const name = "test"
+	mustRun(t, h, name, true)
+	ended := waiting(ctx, t, h, name)
+	must(t, h.Destroy(ctx, name))
+	mustEnd(t, ended, time.Now(), exitKilled)
+	must(t, h.Destroy(ctx, name))
+	mustRun(t, h, name, false)
+
+	s := &vm.Spec{
+		Name: "hyp-test", Owner: vm.Owner{Alloc: alloc, Task: "task"},
+		Accel: "test", CPUModel: vm.CPUMaximum, Arch: "i686", VCPUs: 1, Memory: 64 * vm.MiB,
+		SeedVolume: vm.Volume{Pool: "default-pool", Name: "seed.img", Path: "/default-pool/seed.img", Format: "raw"},
+	}
+	must(t, h.Define(ctx, s))
+	if j, err := h.Journal(ctx, s.Name); err != nil || j.Owner != s.Owner {
+		t.Errorf("the journal tells of %+v, %v, want %+v", j.Owner, err, s.Owner)
+	}
+	if got, err := h.Owned(ctx, "", alloc, "task"); err != nil || !slices.Equal(got, []string{s.Name}) {
+		t.Errorf("Owned = %q, %v, want %s", got, err, s.Name)
+	}
+}

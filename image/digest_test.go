@@ -1,0 +1,106 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"os"
+	"regexp"
+	"testing"
+)
+
+func digest(t *testing.T, d *Digests, file *os.File, format string) string {
+	t.Helper()
+	got, err := d.Of(context.Background(), file, format)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func TestDigestIsOfContentAndFormat(t *testing.T) {
+	var d Digests
+	first := digest(t, &d, open(t, []byte("an image")), Raw)
+	if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(first) {
+		t.Errorf("the digest is %q, want 32 hex digits", first)
+	}
+	if second := digest(t, &d, open(t, []byte("an image")), Raw); second != first {
+		t.Errorf("two files of one content have the digests %s and %s", first, second)
+	}
+	if other := digest(t, &d, open(t, []byte("an image")), Qcow2); other == first {
+		t.Error("one content read with two formats has one digest: it is two disks")
+	}
+	if other := digest(t, &d, open(t, []byte("another")), Raw); other == first {
+		t.Error("two contents have one digest")
+	}
+}
+
+// A context that has ended keeps Of from reading: an answer comes from memory.
+func TestDigestReadsAFileOnce(t *testing.T) {
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	var d Digests
+	file := open(t, []byte("an image"))
+	if got, err := d.Of(over, file, Raw); !errors.Is(err, context.Canceled) {
+		t.Fatalf("a file that was never read has the digest %q, %v, want the context's error", got, err)
+	}
+	want := digest(t, &d, file, Raw)
+	if got, err := d.Of(over, file, Raw); err != nil || got != want {
+		t.Errorf("asked again: %q, %v, want %q without a read", got, err, want)
+	}
+	if got, err := d.Of(over, file, Qcow2); !errors.Is(err, context.Canceled) {
+		t.Errorf("asked with another format: %q, %v, want a read", got, err)
+	}
+}
+
+func TestDigestFollowsTheContent(t *testing.T) {
+	var d Digests
+	file := open(t, []byte("an image"))
+	before := digest(t, &d, file, Raw)
+	if err := os.WriteFile(file.Name(), []byte("an emaig"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// A write within one tick of the kernel's clock leaves the times alone.
+	info, err := file.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := info.ModTime().Add(1)
+	if err := os.Chtimes(file.Name(), later, later); err != nil {
+		t.Fatal(err)
+	}
+	if after := digest(t, &d, file, Raw); after == before {
+		t.Error("a file that was written has the digest that it had")
+	}
+}
+
+func TestDigestOfAFileThatIsWrittenMeanwhile(t *testing.T) {
+	var d Digests
+	file := open(t, []byte("an image"))
+	if got, err := d.Of(&writesOnRead{Context: context.Background(), t: t, path: file.Name()}, file, Raw); err == nil {
+		t.Errorf("a file that grew while it was read has the digest %s, want an error", got)
+	}
+}
+
+// writesOnRead is a context that appends to a file when it is first asked
+// whether it has ended: as the file is about to be read.
+type writesOnRead struct {
+	context.Context
+	t    *testing.T
+	path string
+	done bool
+}
+
+func (c *writesOnRead) Err() error {
+	if !c.done {
+		c.done = true
+		file, err := os.OpenFile(c.path, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		defer file.Close()
+		if _, err := file.WriteString(", and more"); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	return nil
+}
