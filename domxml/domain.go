@@ -6,6 +6,8 @@ package domxml
 
 import (
 	"fmt"
+	"strings"
+	"unicode"
 
 	"libvirt.org/go/libvirtxml"
 
@@ -24,14 +26,15 @@ func Domain(s *vm.Spec) (string, error) {
 	d := libvirtxml.Domain{
 		Type:        string(s.Accel),
 		Name:        s.Name,
-		Title:       fmt.Sprintf("Nomad task %s of job %s", s.Owner.Task, s.Owner.Job),
-		Description: fmt.Sprintf("allocation %s in namespace %s", s.Owner.Alloc, s.Owner.Namespace),
+		Title:       oneLine("Nomad task %s of job %s", s.Owner.Task, s.Owner.Job),
+		Description: oneLine("allocation %s in namespace %s", s.Owner.Alloc, s.Owner.Namespace),
 		Metadata:    &libvirtxml.DomainMetadata{XML: metadata},
 		Memory:      &libvirtxml.DomainMemory{Value: uint(s.Memory / vm.KiB), Unit: "KiB"},
 		VCPU:        &libvirtxml.DomainVCPU{Placement: "static", Value: uint(s.VCPUs)},
 		CPUTune:     cpuTune(s.Cores),
 		OS: &libvirtxml.DomainOS{
 			Type:        &libvirtxml.DomainOSType{Arch: s.Arch, Machine: s.Machine, Type: "hvm"},
+			Firmware:    firmwareFor(s.Arch),
 			BIOS:        biosFor(s.Arch),
 			BootDevices: []libvirtxml.DomainBootDevice{{Dev: "hd"}},
 		},
@@ -81,6 +84,25 @@ func cpu(model string) *libvirtxml.DomainCPU {
 		Match: "exact",
 		Model: &libvirtxml.DomainCPUModel{Value: model, Fallback: "forbid"},
 	}
+}
+
+// oneLine is Sprintf for what libvirt wants on one line, as a domain's title.
+func oneLine(format string, args ...any) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, fmt.Sprintf(format, args...))
+}
+
+// firmwareFor names the firmware where libvirt's default would not do: on ARM
+// it offers ACPI, by which a guest is asked to shut down, with UEFI only.
+func firmwareFor(arch string) string {
+	if arch == "aarch64" {
+		return "efi"
+	}
+	return ""
 }
 
 // SeaBIOS alone can write to the serial console, and only x86 has it.

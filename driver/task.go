@@ -2,7 +2,6 @@ package driver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -94,7 +93,7 @@ func (t *task) destroy(ctx context.Context, host *hypervisor.Host) error {
 	t.mu.Lock()
 	t.destroyed = true
 	t.mu.Unlock()
-	if err := host.Destroy(ctx, t.vm); err != nil && !errors.Is(err, hypervisor.ErrNoDomain) {
+	if err := host.Destroy(ctx, t.vm); err != nil {
 		return err
 	}
 	select {

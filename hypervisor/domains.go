@@ -53,12 +53,13 @@ func (h *Host) Shutdown(ctx context.Context, name string) error {
 	})
 }
 
-// Destroy ends a domain's QEMU. A domain that does not run is no error.
+// Destroy ends a domain's QEMU. A domain that does not run, or that libvirt does
+// not know, is no error.
 func (h *Host) Destroy(ctx context.Context, name string) error {
 	err := h.onDomain(ctx, "destroying domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
 		return c.DomainDestroyFlags(d, libvirt.DomainDestroyDefault)
 	})
-	if isCode(err, libvirt.ErrOperationInvalid) { // it is not running
+	if isCode(err, libvirt.ErrOperationInvalid) || errors.Is(err, ErrNoDomain) {
 		return nil
 	}
 	return err

@@ -38,6 +38,7 @@ type Host struct {
 	watches map[chan<- struct{}]string      // who waits for news of which domain
 	facts   map[factsKey]domainCapabilities // of this connection
 
+	updating   sync.Mutex                 // held while a network is changed: libvirt changes one at a time, which takes time
 	addressing sync.Mutex                 // guards promised; held while an address is chosen
 	promised   map[string]domxml.DHCPHost // by hardware address: chosen, and not reserved yet
 }

@@ -80,6 +80,8 @@ func (h *Host) Reserve(ctx context.Context, network, mac string) (addr netip.Add
 }
 
 func (h *Host) reserve(ctx context.Context, network string, host domxml.DHCPHost) error {
+	h.updating.Lock()
+	defer h.updating.Unlock()
 	return do(ctx, h, fmt.Sprintf("reserving address %s in network %s", host.Addr, network), func(c *libvirt.Libvirt) error {
 		n, err := c.NetworkLookupByName(network)
 		if err != nil {
@@ -97,6 +99,8 @@ func (h *Host) reserve(ctx context.Context, network string, host domxml.DHCPHost
 // Release gives up what Reserve reserved for a hardware address. Where nothing
 // is reserved, or the network is gone, that is no error.
 func (h *Host) Release(ctx context.Context, network, mac string) error {
+	h.updating.Lock()
+	defer h.updating.Unlock()
 	err := do(ctx, h, "releasing an address of network "+network, func(c *libvirt.Libvirt) error {
 		n, err := c.NetworkLookupByName(network)
 		if err != nil {

@@ -77,7 +77,10 @@ func unmount(dir string) error {
 	for {
 		err := syscall.Unmount(dir, syscall.MNT_DETACH|noFollow)
 		if errors.Is(err, syscall.EINVAL) { // nothing is mounted there
-			return os.Remove(dir)
+			if err := syscall.Rmdir(dir); err != nil {
+				return &os.PathError{Op: "rmdir", Path: dir, Err: err}
+			}
+			return nil
 		}
 		if err != nil {
 			return &os.PathError{Op: "unmount", Path: dir, Err: err}
