@@ -171,7 +171,7 @@ func diskDevice(d vm.Disk) libvirtxml.DomainDisk {
 		Driver: &libvirtxml.DomainDiskDriver{
 			Name:    d.Driver,
 			Type:    d.Volume.Format,
-			Discard: "unmap",
+			Discard: discardFor(d.Volume),
 			// A full pool stops the guest until there is room: an error in the
 			// guest would cost it data.
 			ErrorPolicy:  "stop",
@@ -195,6 +195,15 @@ func diskDevice(d vm.Disk) libvirtxml.DomainDisk {
 		device.BackingStore = &libvirtxml.DomainDiskBackingStore{}
 	}
 	return device
+}
+
+// discardFor has a volume give back what the guest discards, unless it was asked
+// to be allocated in full.
+func discardFor(v vm.Volume) string {
+	if v.Sparse {
+		return "unmap"
+	}
+	return "ignore"
 }
 
 func seedDevice(v vm.Volume) libvirtxml.DomainDisk {

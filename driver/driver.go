@@ -40,7 +40,6 @@ type Driver struct {
 	digests image.Digests
 
 	ctx context.Context // of everything that outlives the call that began it
-	run sync.Once       // begins to connect
 
 	mu       sync.Mutex // guards the fields below
 	config   Config
@@ -101,6 +100,7 @@ func (d *Driver) SetConfig(c *base.Config) error {
 	if err != nil {
 		return err
 	}
+	host.SetLogin(config.Provider.Libvirt.User, config.Provider.Libvirt.Password)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.config = config
@@ -123,7 +123,7 @@ func (d *Driver) Capabilities() (*drivers.Capabilities, error) {
 func (d *Driver) connected() (Config, *machines) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.run.Do(func() { go d.machines.host.Run(d.ctx) })
+	d.machines.connect.Do(func() { go d.machines.host.Run(d.ctx) })
 	return d.config, d.machines
 }
 

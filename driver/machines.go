@@ -23,8 +23,9 @@ const importTimeout = 30 * time.Minute
 // machines makes and removes VMs: it carries out what a vm.Spec says, in libvirt,
 // in pools, in the firewall and on the host's file system.
 type machines struct {
-	host  *hypervisor.Host
-	ports *portmap.Table
+	host    *hypervisor.Host
+	connect sync.Once // begins to, when something is asked of the host
+	ports   *portmap.Table
 
 	mu    sync.Mutex             // guards bases
 	bases map[string]*sync.Mutex // by path; held while a base is made

@@ -77,6 +77,9 @@ func TestDisksBesideThePrimaryOne(t *testing.T) {
 			disk {
 				size   = "100MiB"
 				format = "raw"
+			}
+			os {
+				machine = "q35"
 			}`,
 		Cmds: []string{"cat /proc/partitions > /run/index.html; httpd -p 8000 -h /run"},
 	}
@@ -88,6 +91,9 @@ func TestDisksBesideThePrimaryOne(t *testing.T) {
 		if !strings.Contains(strings.Join(strings.Fields(got), " "), want) {
 			t.Errorf("the guest does not see %q:\n%s", want, got)
 		}
+	}
+	if xml := virsh(t, "dumpxml", vmOf(t, "vm-task")); !strings.Contains(xml, "machine='pc-q35-") {
+		t.Errorf("the machine is not q35: %s", matching(xml, "machine="))
 	}
 	submitted.purge()
 	nothingLeft(t)

@@ -31,8 +31,9 @@ func TestPublishedPortAnswersAndNothingIsLeft(t *testing.T) {
 		}
 	}
 	cpus := virsh(t, "vcpuinfo", vmOf(t, "vm-task"))
-	if strings.Count(cpus, "VCPU:") != 1 {
-		t.Errorf("want one vCPU for one reserved core, got\n%s", cpus)
+	pins := strings.Fields(matching(cpus, "CPU Affinity"))
+	if strings.Count(cpus, "VCPU:") != 1 || strings.Count(pins[len(pins)-1], "y") != 1 {
+		t.Errorf("want one vCPU, pinned to one reserved core, got\n%s", cpus)
 	}
 	j.purge()
 	nothingLeft(t)
