@@ -1,0 +1,18 @@
+# A Nomad server for trying the driver on one machine. It is an agent
+# configuration, not a job:
+#
+#   nomad agent -config=examples/server.nomad.hcl
+name      = "server"
+data_dir  = "/opt/nomad/server"
+bind_addr = "127.0.0.1"
+
+advertise {
+  http = "127.0.0.1"
+  rpc  = "127.0.0.1"
+  serf = "127.0.0.1"
+}
+
+server {
+  enabled          = true
+  bootstrap_expect = 1
+}
