@@ -87,12 +87,18 @@ func (h *Host) reserve(ctx context.Context, network string, host domxml.DHCPHost
 		if err != nil {
 			return err
 		}
-		return eachConfig(c, n, func(known domxml.Network, flag libvirt.NetworkUpdateFlags) error {
-			if _, reserved := reservation(known, host.MAC); reserved {
-				return nil
+		// One update for both: it is the running network's that takes time.
+		var lacking libvirt.NetworkUpdateFlags
+		err = eachConfig(c, n, func(known domxml.Network, flag libvirt.NetworkUpdateFlags) error {
+			if _, reserved := reservation(known, host.MAC); !reserved {
+				lacking |= flag
 			}
-			return updateHost(c, n, libvirt.NetworkUpdateCommandAddLast, host, flag)
+			return nil
 		})
+		if err != nil || lacking == 0 {
+			return err
+		}
+		return updateHost(c, n, libvirt.NetworkUpdateCommandAddLast, host, lacking)
 	})
 }
 
