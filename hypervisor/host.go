@@ -30,6 +30,7 @@ const (
 type Host struct {
 	uri     string
 	sockets []string
+	login   login
 
 	mu      sync.Mutex // guards the fields below
 	client  *libvirt.Libvirt
@@ -57,6 +58,12 @@ func New(uri string) (*Host, error) {
 		watches:  make(map[chan<- struct{}]string),
 		promised: make(map[string]domxml.DHCPHost),
 	}, nil
+}
+
+// SetLogin sets the name and password for a libvirt that asks for them (SASL).
+// It comes before Run.
+func (h *Host) SetLogin(user, password string) {
+	h.login = login{user, password}
 }
 
 // Run connects, and connects again whenever the connection is lost, until the
@@ -116,7 +123,10 @@ func (h *Host) session(ctx context.Context) error {
 func (h *Host) open(ctx context.Context, conn net.Conn) (*libvirt.Libvirt, <-chan libvirt.DomainEventLifecycleMsg, error) {
 	patience := time.AfterFunc(connectTimeout, func() { conn.Close() })
 	client := libvirt.NewWithDialer(dialed{conn})
-	err := client.ConnectToURI(libvirt.ConnectURI(h.uri))
+	err := h.login.to(conn)
+	if err == nil {
+		err = client.ConnectToURI(libvirt.ConnectURI(h.uri))
+	}
 	var events <-chan libvirt.DomainEventLifecycleMsg
 	if err == nil {
 		events, err = client.LifecycleEvents(ctx)
