@@ -28,7 +28,7 @@ virt_save() (
 
 virt_run() {
 	. "$virt_state/shell"
-	cd "$virt_directory"
+	cd "$virt_directory" || cd /
 	unset virt_directory
 	trap virt_save EXIT
 	virt_claimed=yes
