@@ -1,6 +1,7 @@
 package domxml
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -13,8 +14,8 @@ func ParseHostArch(capabilities string) (string, error) {
 	if err := c.Unmarshal(capabilities); err != nil {
 		return "", fmt.Errorf("capabilities XML: %w", err)
 	}
-	if c.Host.CPU == nil {
-		return "", nil
+	if c.Host.CPU == nil || c.Host.CPU.Arch == "" {
+		return "", errors.New("capabilities XML: it names no architecture of the host")
 	}
 	return c.Host.CPU.Arch, nil
 }

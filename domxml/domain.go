@@ -33,10 +33,9 @@ func Domain(s *vm.Spec) (string, error) {
 		VCPU:        &libvirtxml.DomainVCPU{Placement: "static", Value: uint(s.VCPUs)},
 		CPUTune:     cpuTune(s.Cores),
 		OS: &libvirtxml.DomainOS{
-			Type:        &libvirtxml.DomainOSType{Arch: s.Arch, Machine: s.Machine, Type: "hvm"},
-			Firmware:    firmwareFor(s.Arch),
-			BIOS:        biosFor(s.Arch),
-			BootDevices: []libvirtxml.DomainBootDevice{{Dev: "hd"}},
+			Type:     &libvirtxml.DomainOSType{Arch: s.Arch, Machine: s.Machine, Type: "hvm"},
+			Firmware: firmwareFor(s.Arch),
+			BIOS:     biosFor(s.Arch),
 		},
 		Features: &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}, APIC: apicFor(s.Arch)},
 		CPU:      cpu(s.CPUModel),
@@ -151,6 +150,10 @@ func devices(s *vm.Spec) *libvirtxml.DomainDeviceList {
 	}
 	for _, disk := range s.Disks {
 		d.Disks = append(d.Disks, diskDevice(disk))
+	}
+	if len(d.Disks) > 0 {
+		// Said of the disk: libvirt sorts disks by their targets.
+		d.Disks[0].Boot = &libvirtxml.DomainDeviceBoot{Order: 1}
 	}
 	d.Disks = append(d.Disks, seedDevice(s.SeedVolume))
 	for _, i := range s.Interfaces {

@@ -154,18 +154,9 @@ func (c Config) withDefaults() Config {
 // names lists the pools by name, sorted. A name that is there twice is there
 // twice.
 func (p *StoragePools) names() []string {
-	return slices.Sorted(func(yield func(string) bool) {
-		for name := range maps.Keys(p.Directory) {
-			if !yield(name) {
-				return
-			}
-		}
-		for name := range maps.Keys(p.Ceph) {
-			if !yield(name) {
-				return
-			}
-		}
-	})
+	names := slices.AppendSeq(slices.Collect(maps.Keys(p.Directory)), maps.Keys(p.Ceph))
+	slices.Sort(names)
+	return names
 }
 
 // validate tells all that is wrong with a configuration that has its defaults.

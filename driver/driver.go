@@ -104,7 +104,9 @@ func (d *Driver) SetConfig(c *base.Config) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.config = config
-	d.machines = &machines{host: host, ports: portmap.New()}
+	m := &machines{host: host, ports: portmap.New()}
+	m.again = func(name string) { go d.removeLater(m, name) }
+	d.machines = m
 	return nil
 }
 
@@ -197,6 +199,9 @@ func (d *Driver) StopTask(id string, timeout time.Duration, _ string) error {
 	if err != nil {
 		return err
 	}
+	if !t.running() {
+		return nil
+	}
 	_, machines := d.connected()
 	how, err := t.stop(d.ctx, machines.host, timeout)
 	if err != nil {
@@ -217,11 +222,7 @@ func (d *Driver) DestroyTask(id string, force bool) error {
 		return errors.New("cannot destroy a task that runs")
 	}
 	_, machines := d.connected()
-	err = machines.remove(d.ctx, t.vm)
-	if err != nil {
-		d.logger.Error("a VM could not be removed, and will be again", "vm", t.vm, "error", err)
-		go d.removeLater(machines, t.vm)
-	}
+	err = machines.discard(d.ctx, t.vm)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.tasks, id)
@@ -232,6 +233,7 @@ func (d *Driver) DestroyTask(id string, force bool) error {
 const removeEvery = 15 * time.Second
 
 func (d *Driver) removeLater(m *machines, name string) {
+	d.logger.Error("a VM could not be removed; it is tried again", "vm", name, "every", removeEvery)
 	for {
 		select {
 		case <-d.ctx.Done():

@@ -27,8 +27,10 @@ type machines struct {
 	connect sync.Once // begins to, when something is asked of the host
 	ports   *portmap.Table
 
-	mu    sync.Mutex             // guards bases
-	bases map[string]*sync.Mutex // by path; held while a base is made
+	turns turns // of VMs by name, while one is removed; of bases by path, while one is made
+
+	// again is told of a VM that could not be removed, to try it later.
+	again func(name string)
 }
 
 // step is one thing that is done to make a VM. What names it completes
@@ -66,24 +68,43 @@ func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, te
 		step{"reserve its address", func(context.Context) error { return reserved() }},
 		step{"let the guest run", func(ctx context.Context) error { return m.host.Resume(ctx, s.Name) }},
 	)
-	for _, step := range steps {
-		if err := step.do(ctx); err != nil {
-			err = fmt.Errorf("could not %s: %w", step.what, err)
-			_ = reserved() // what it reserved is released
-			// The context may be what failed.
-			if undo := m.remove(context.WithoutCancel(ctx), s.Name); undo != nil {
-				return nil, fmt.Errorf("%w (and then, removing what was made: %w)", err, undo)
-			}
-			return nil, err
+	for i, step := range steps {
+		err := step.do(ctx)
+		if err == nil {
+			continue
 		}
+		err = fmt.Errorf("could not %s: %w", step.what, err)
+		if i == 0 {
+			return nil, err // nothing was made, and a domain of that name is not this VM's
+		}
+		_ = reserved() // what it reserved is released
+		// The context may be what failed.
+		if undo := m.discard(context.WithoutCancel(ctx), s.Name); undo != nil {
+			err = fmt.Errorf("%w (what was made could not be removed yet: %w)", err, undo)
+		}
+		return nil, err
 	}
 	return addrs, nil
+}
+
+// discard removes a VM, and if it cannot be removed now, later.
+func (m *machines) discard(ctx context.Context, name string) error {
+	err := m.remove(ctx, name)
+	if err != nil {
+		m.again(name)
+	}
+	return err
 }
 
 // remove takes away all of a VM, known by its name alone: running or not, made
 // whole or in part. A VM that is not there is no error. What cannot be removed
 // keeps the domain, which knows of it, so that it can be tried again.
 func (m *machines) remove(ctx context.Context, name string) error {
+	done, err := m.turns.take(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer done()
 	var errs []error
 	keep := func(err error) { errs = append(errs, err) }
 	keep(m.ports.Withdraw(ctx, name))
@@ -128,14 +149,14 @@ func (m *machines) removeForgotten(ctx context.Context, o vm.Owner) error {
 }
 
 func (m *machines) makeDisk(ctx context.Context, d vm.Disk, source *os.File, tell func(string, ...any)) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, importTimeout, fmt.Errorf("it took longer than %s", importTimeout))
-	defer cancel()
 	if d.Base != nil {
 		if err := m.ensureBase(ctx, d, source, tell); err != nil {
 			return err
 		}
 		return m.host.CreateVolume(ctx, d.Volume, &d.Base.Volume)
 	}
+	ctx, cancel := importDeadline(ctx)
+	defer cancel()
 	if err := m.host.CreateVolume(ctx, d.Volume, nil); err != nil || d.Image == nil {
 		return err
 	}
@@ -151,7 +172,13 @@ func (m *machines) makeDisk(ctx context.Context, d vm.Disk, source *os.File, tel
 // one that is being made waits for it. It has its name when it is complete, and
 // not before.
 func (m *machines) ensureBase(ctx context.Context, d vm.Disk, source *os.File, tell func(string, ...any)) error {
-	defer m.lockBase(d.Base.Path)()
+	done, err := m.turns.take(ctx, d.Base.Path)
+	if err != nil {
+		return err
+	}
+	defer done()
+	ctx, cancel := importDeadline(ctx)
+	defer cancel()
 	if _, err := os.Stat(d.Base.Path); err == nil || !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -166,19 +193,9 @@ func (m *machines) ensureBase(ctx context.Context, d vm.Disk, source *os.File, t
 	return nil
 }
 
-func (m *machines) lockBase(path string) (unlock func()) {
-	m.mu.Lock()
-	if m.bases == nil {
-		m.bases = make(map[string]*sync.Mutex)
-	}
-	base, ok := m.bases[path]
-	if !ok {
-		base = new(sync.Mutex)
-		m.bases[path] = base
-	}
-	m.mu.Unlock()
-	base.Lock()
-	return base.Unlock
+// importDeadline bounds the copying of an image.
+func importDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, importTimeout, fmt.Errorf("it took longer than %s", importTimeout))
 }
 
 // makeSeed writes what cloud-init is told into the VM's seed volume. Its file

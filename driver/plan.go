@@ -23,9 +23,9 @@ import (
 
 // request is everything that a plan is computed from.
 type request struct {
-	config   Config              // with its defaults
-	task     TaskConfig          // translated
-	nomad    *drivers.TaskConfig //
+	config   Config     // with its defaults
+	task     TaskConfig // translated
+	nomad    *drivers.TaskConfig
 	facts    hypervisor.Facts
 	images   []*vm.Image // by disk; nil where the disk has no image, or none that can be used
 	userData []byte

@@ -25,7 +25,7 @@ func planDisks(r request, name string, p *problems) []vm.Disk {
 	for i, d := range r.task.Disks {
 		disks[i] = planDisk(r, name, i, devices[i], d, p)
 	}
-	// The firmware boots from the first.
+	// The first is the one that boots.
 	boot := disks[primary]
 	return append([]vm.Disk{boot}, slices.Delete(disks, primary, primary+1)...)
 }
@@ -224,6 +224,10 @@ func diskSize(path string, d Disk, image *vm.Image, p *problems) vm.Bytes {
 		return 0
 	default:
 		size = vm.Bytes(parsed)
+	}
+	if image != nil && image.Size > maxDiskSize {
+		p.addf(path+".source.image", "its virtual size of %s is more than a disk can have, %s", image.Size, vm.Bytes(maxDiskSize))
+		return 0
 	}
 	if image != nil && size < image.Size {
 		p.addf(path+".size", "%s is less than the image's virtual size of %s; leave it out, or make it larger", d.Size, image.Size)

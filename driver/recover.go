@@ -56,7 +56,8 @@ func (d *Driver) RecoverTask(handle *drivers.TaskHandle) error {
 	}
 	_, machines := d.connected()
 	if _, err := machines.host.Running(d.ctx, state.VM); errors.Is(err, hypervisor.ErrNoDomain) {
-		return fmt.Errorf("VM %s is gone: %w", state.VM, err)
+		// Nomad will not ask for what else there was of it to be removed.
+		return errors.Join(fmt.Errorf("VM %s is gone: %w", state.VM, err), machines.discard(d.ctx, state.VM))
 	}
 	var network *drivers.DriverNetwork
 	if state.IP != "" {

@@ -23,13 +23,24 @@ import (
 // StartTask makes the VM of a task, starts it, and returns as soon as it runs:
 // it does not wait for the guest to boot.
 func (d *Driver) StartTask(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.DriverNetwork, error) {
+	handle, network, err := d.start(cfg)
+	if err == nil {
+		return handle, network, nil
+	}
+	if _, machines := d.connected(); machines.host.Health(d.ctx) != nil {
+		// Worth another try: it may be about to come back.
+		err = structs.NewRecoverableError(err, true)
+	}
+	return nil, nil, err
+}
+
+func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.DriverNetwork, error) {
 	if _, err := d.task(cfg.ID); err == nil {
 		return nil, nil, fmt.Errorf("task %s was started already", cfg.ID)
 	}
 	config, machines := d.connected()
 	if err := machines.host.Health(d.ctx); err != nil {
-		// Worth another try: it may be about to start.
-		return nil, nil, structs.NewRecoverableError(err, true)
+		return nil, nil, err
 	}
 	task, err := d.decode(cfg)
 	if err != nil {
@@ -39,6 +50,10 @@ func (d *Driver) StartTask(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drive
 	defer files.close()
 
 	facts, err := machines.host.Facts(d.ctx, "", machineOf(task))
+	if errors.Is(err, hypervisor.ErrRefused) && machineOf(task) != "" {
+		faults.addf("config.os.machine", "%q is no machine type of this host: %s", machineOf(task), err)
+		facts, err = machines.host.Facts(d.ctx, "", "")
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("could not tell what the host can do: %w", err)
 	}
@@ -48,7 +63,7 @@ func (d *Driver) StartTask(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drive
 	}
 
 	if err := ensurePools(d.ctx, config, machines.host); err != nil {
-		return nil, nil, structs.NewRecoverableError(err, true)
+		return nil, nil, err
 	}
 	if err := machines.removeForgotten(d.ctx, spec.Owner); err != nil {
 		return nil, nil, err
@@ -65,7 +80,7 @@ func (d *Driver) StartTask(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drive
 	t := newTask(cfg, spec.Name, time.Now(), network)
 	handle, err := t.handle()
 	if err != nil {
-		return nil, nil, errors.Join(err, machines.remove(d.ctx, spec.Name))
+		return nil, nil, errors.Join(err, machines.discard(d.ctx, spec.Name))
 	}
 	d.follow(t, machines)
 	return handle, network, nil

@@ -67,6 +67,8 @@ func (t *task) running() bool {
 // the VM, and tells which of the two ended it.
 func (t *task) stop(ctx context.Context, host *hypervisor.Host, timeout time.Duration) (string, error) {
 	asked := time.Now()
+	pressing, cancel := context.WithTimeout(ctx, timeout) // a libvirt that hangs has no more time either
+	defer cancel()
 	deadline := time.NewTimer(timeout)
 	defer deadline.Stop()
 	press := time.NewTicker(pressEvery)
@@ -74,9 +76,12 @@ func (t *task) stop(ctx context.Context, host *hypervisor.Host, timeout time.Dur
 	for {
 		// An error is no reason to give up: the next press, or the end of the
 		// timeout, deals with what is wrong.
-		_ = host.Shutdown(ctx, t.vm)
+		_ = host.Shutdown(pressing, t.vm)
 		select {
 		case <-t.ended:
+			if err := t.result().Err; err != nil {
+				return fmt.Sprintf("The VM ended while the guest was asked to shut down: %s", err), nil
+			}
 			return fmt.Sprintf("The guest shut down, %s after it was asked to", since(asked)), nil
 		case <-deadline.C:
 			err := t.destroy(ctx, host)

@@ -83,11 +83,12 @@ func TestDisksBesideThePrimaryOne(t *testing.T) {
 			}`,
 		Cmds: []string{"cat /proc/partitions > /run/index.html; httpd -p 8000 -h /run"},
 	}
-	hcl := strings.Replace(j.hcl(t), "disk {", "disk {\nprimary = true\nsize = \"200MB\"", 1)
+	// The other disk is the first by name, and the guest boots from this one.
+	hcl := strings.Replace(j.hcl(t), "disk {", "disk {\nprimary = true\ndevname = \"vdb\"\nsize = \"200MB\"", 1)
 	submitted := submit(t, "disks", hcl)
 	a := submitted.waitRunning()
 	got := page(t, tinyTimeout, a.url(t, "http", "/"))
-	for _, want := range []string{"195313 vda", "102400 vdb"} {
+	for _, want := range []string{"102400 vda", "195313 vdb"} {
 		if !strings.Contains(strings.Join(strings.Fields(got), " "), want) {
 			t.Errorf("the guest does not see %q:\n%s", want, got)
 		}

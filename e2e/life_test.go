@@ -215,6 +215,20 @@ func TestPluginKilledDuringImport(t *testing.T) {
 	nothingLeft(t)
 }
 
+func TestLibvirtGoneDuringStartLeavesNothing(t *testing.T) {
+	slow := bigImage(t)
+	j := guest{Name: "gone", Image: slow, Copy: true, KillTimeout: "1s"}.submit(t)
+	eventually(t, startTimeout, "a copy that runs", volumeOf("vm-task"))
+	command(t, lab, "libvirt-stop")
+	t.Cleanup(func() { command(t, lab, "libvirt-start") }) // does nothing when it runs
+	a := j.waitFailed()
+	if !strings.Contains(a.events(), "is libvirtd running?") {
+		t.Errorf("the events do not say why:\n%s", a.events())
+	}
+	command(t, lab, "libvirt-start")
+	nothingLeft(t)
+}
+
 func TestAgentRestartLeavesTheVMAlone(t *testing.T) {
 	j := guest{Name: "recover", Cmds: []string{serveLocal}}.submit(t)
 	a := j.waitRunning()

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Search tells where a job's files may be.
@@ -35,18 +37,18 @@ var (
 func (s Search) Open(name string) (*os.File, error) {
 	var refused error
 	for _, path := range s.candidates(name) {
-		file, err := openRegular(path)
+		found, err := locate(path)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		real, err := s.judge(file)
+		defer found.Close()
+		real, err := s.judge(found)
 		if err == nil {
-			return file, nil
+			return openFound(found, path)
 		}
-		file.Close()
 		if refused == nil {
 			refused = fmt.Errorf("%q leads to %s, %w: %s", name, real, err, strings.Join(s.Roots, ", "))
 		}
@@ -74,28 +76,39 @@ func (s Search) candidates(name string) []string {
 	return paths
 }
 
-// openRegular opens what it finds without waiting for a writer, should it be a
-// FIFO, and refuses what is no regular file.
-func openRegular(path string) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+// locate finds what a path leads to without opening it: to open a device or a
+// FIFO may do something already.
+func locate(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no regular file", path)
-	}
-	if err != nil {
-		file.Close()
-		return nil, err
-	}
-	return file, nil
+	return os.NewFile(uintptr(fd), path), nil
 }
+
+// openFound opens for reading what locate found, if it is a regular file.
+func openFound(found *os.File, path string) (*os.File, error) {
+	info, err := found.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", path)
+	}
+	fd, err := unix.Open(descriptor(found), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// descriptor is the path of an open file that no rename changes.
+func descriptor(file *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", file.Fd()) }
 
 // judge returns where an open file really is, and ErrOutside if that is not
 // below a root.
 func (s Search) judge(file *os.File) (string, error) {
-	real, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
+	real, err := os.Readlink(descriptor(file))
 	if err != nil {
 		return "", err
 	}

@@ -32,7 +32,7 @@ func (h *Host) Define(ctx context.Context, s *vm.Spec) error {
 // Start starts the QEMU of a domain that is defined. The guest does not run
 // before Resume.
 func (h *Host) Start(ctx context.Context, name string) error {
-	return h.onDomain(ctx, "starting domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+	return h.doDomain(ctx, "starting domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
 		_, err := c.DomainCreateWithFlags(d, uint32(libvirt.DomainStartPaused))
 		return err
 	})
@@ -40,7 +40,7 @@ func (h *Host) Start(ctx context.Context, name string) error {
 
 // Resume lets the guest of a domain run.
 func (h *Host) Resume(ctx context.Context, name string) error {
-	return h.onDomain(ctx, "resuming domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+	return h.doDomain(ctx, "resuming domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
 		return c.DomainResume(d)
 	})
 }
@@ -48,7 +48,7 @@ func (h *Host) Resume(ctx context.Context, name string) error {
 // Shutdown asks the guest to shut down, by the ACPI power button. It returns
 // at once; a guest may take its time, or not listen.
 func (h *Host) Shutdown(ctx context.Context, name string) error {
-	return h.onDomain(ctx, "shutting down domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+	return h.doDomain(ctx, "shutting down domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
 		return c.DomainShutdownFlags(d, libvirt.DomainShutdownAcpiPowerBtn)
 	})
 }
@@ -56,7 +56,7 @@ func (h *Host) Shutdown(ctx context.Context, name string) error {
 // Destroy ends a domain's QEMU. A domain that does not run, or that libvirt does
 // not know, is no error.
 func (h *Host) Destroy(ctx context.Context, name string) error {
-	err := h.onDomain(ctx, "destroying domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+	err := h.doDomain(ctx, "destroying domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
 		return c.DomainDestroyFlags(d, libvirt.DomainDestroyDefault)
 	})
 	if isCode(err, libvirt.ErrOperationInvalid) || errors.Is(err, ErrNoDomain) {
@@ -68,7 +68,7 @@ func (h *Host) Destroy(ctx context.Context, name string) error {
 // Undefine makes libvirt forget a domain that does not run. A domain that
 // libvirt does not know is no error.
 func (h *Host) Undefine(ctx context.Context, name string) error {
-	err := h.onDomain(ctx, "undefining domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+	err := h.doDomain(ctx, "undefining domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
 		return c.DomainUndefineFlags(d, libvirt.DomainUndefineManagedSave|libvirt.DomainUndefineSnapshotsMetadata|
 			libvirt.DomainUndefineCheckpointsMetadata|libvirt.DomainUndefineNvram)
 	})
@@ -81,11 +81,9 @@ func (h *Host) Undefine(ctx context.Context, name string) error {
 // Journal returns what the driver wrote into a domain's metadata when it
 // defined it; ErrNoDomain when there is no such domain, or it is not ours.
 func (h *Host) Journal(ctx context.Context, name string) (domxml.Journal, error) {
-	var document string
-	err := h.onDomain(ctx, "reading the metadata of domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) (err error) {
-		document, err = c.DomainGetMetadata(d, int32(libvirt.DomainMetadataElement),
+	document, err := onDomain(ctx, h, "reading the metadata of domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) (string, error) {
+		return c.DomainGetMetadata(d, int32(libvirt.DomainMetadataElement),
 			libvirt.OptString{domxml.MetadataURI}, libvirt.DomainAffectConfig)
-		return err
 	})
 	if isCode(err, libvirt.ErrNoDomainMetadata) {
 		return domxml.Journal{}, fmt.Errorf("domain %s is not of this driver: %w", name, ErrNoDomain)
@@ -149,30 +147,38 @@ const pollEvery = time.Minute
 
 // exit reads how a domain ended. What cannot be read has not ended.
 func (h *Host) exit(ctx context.Context, name string) (vm.Exit, bool) {
-	state, reason, err := h.state(ctx, name)
+	s, err := h.state(ctx, name)
 	if errors.Is(err, ErrNoDomain) {
 		return exitOf(libvirt.DomainShutoff, libvirt.DomainShutoffDestroyed), true
 	}
-	if err != nil || state != libvirt.DomainShutoff && state != libvirt.DomainCrashed {
+	if err != nil || s.executes() {
 		return vm.Exit{}, false
 	}
-	return exitOf(state, libvirt.DomainShutoffReason(reason)), true
+	return exitOf(s.state, libvirt.DomainShutoffReason(s.reason)), true
 }
 
 // Running tells whether a domain has a QEMU; ErrNoDomain when there is no such
 // domain.
 func (h *Host) Running(ctx context.Context, name string) (bool, error) {
-	state, _, err := h.state(ctx, name)
-	return err == nil && state != libvirt.DomainShutoff && state != libvirt.DomainCrashed, err
+	s, err := h.state(ctx, name)
+	return err == nil && s.executes(), err
 }
 
-func (h *Host) state(ctx context.Context, name string) (libvirt.DomainState, int32, error) {
-	var state, reason int32
-	err := h.onDomain(ctx, "reading the state of domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) (err error) {
-		state, reason, err = c.DomainGetState(d, 0)
-		return err
+// domainState is a state of a domain, and libvirt's reason for it.
+type domainState struct {
+	state  libvirt.DomainState
+	reason int32
+}
+
+func (s domainState) executes() bool {
+	return s.state != libvirt.DomainShutoff && s.state != libvirt.DomainCrashed
+}
+
+func (h *Host) state(ctx context.Context, name string) (domainState, error) {
+	return onDomain(ctx, h, "reading the state of domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) (domainState, error) {
+		state, reason, err := c.DomainGetState(d, 0)
+		return domainState{libvirt.DomainState(state), reason}, err
 	})
-	return libvirt.DomainState(state), reason, err
 }
 
 // exitOf translates libvirt's reason for a domain being off.
@@ -205,17 +211,26 @@ const (
 )
 
 // onDomain calls fn with the domain of a name, or returns ErrNoDomain.
-func (h *Host) onDomain(ctx context.Context, asked, name string, fn func(*libvirt.Libvirt, libvirt.Domain) error) error {
-	err := do(ctx, h, asked+" "+name, func(c *libvirt.Libvirt) error {
+func onDomain[T any](ctx context.Context, h *Host, asked, name string, fn func(*libvirt.Libvirt, libvirt.Domain) (T, error)) (T, error) {
+	value, err := call(ctx, h, asked+" "+name, func(c *libvirt.Libvirt) (T, error) {
 		d, err := c.DomainLookupByName(name)
 		if err != nil {
-			return err
+			var none T
+			return none, err
 		}
 		return fn(c, d)
 	})
 	if isCode(err, libvirt.ErrNoDomain) {
-		return fmt.Errorf("%s %s: %w", asked, name, ErrNoDomain)
+		err = fmt.Errorf("%s %s: %w", asked, name, ErrNoDomain)
 	}
+	return value, err
+}
+
+// doDomain is onDomain for what has no answer but an error.
+func (h *Host) doDomain(ctx context.Context, asked, name string, fn func(*libvirt.Libvirt, libvirt.Domain) error) error {
+	_, err := onDomain(ctx, h, asked, name, func(c *libvirt.Libvirt, d libvirt.Domain) (struct{}, error) {
+		return struct{}{}, fn(c, d)
+	})
 	return err
 }
 

@@ -3,6 +3,7 @@ package hypervisor
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,7 +32,7 @@ type domainCapabilities struct {
 
 // Facts reads what the host offers to a guest of an architecture and machine
 // type; empty: the host's own, and libvirt's default. What a machine type that
-// libvirt does not know gets is libvirt's error, which says so.
+// libvirt does not know gets is ErrRefused, with libvirt's words.
 func (h *Host) Facts(ctx context.Context, arch, machine string) (Facts, error) {
 	caps, err := h.capabilities(ctx, factsKey{arch, machine})
 	if err != nil {
@@ -69,7 +70,8 @@ func dotted(v uint64) string {
 // to answer.
 func (h *Host) capabilities(ctx context.Context, key factsKey) (domainCapabilities, error) {
 	h.mu.Lock()
-	known, ok := h.facts[key]
+	facts := h.facts // another connection has another map
+	known, ok := facts[key]
 	h.mu.Unlock()
 	if ok {
 		return known, nil
@@ -80,7 +82,9 @@ func (h *Host) capabilities(ctx context.Context, key factsKey) (domainCapabiliti
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.facts[key] = found
+	if facts != nil {
+		facts[key] = found
+	}
 	return found, nil
 }
 
@@ -95,21 +99,27 @@ func (h *Host) askCapabilities(ctx context.Context, key factsKey) (domainCapabil
 	}
 	found := domainCapabilities{arch: arch, accel: vm.KVM}
 	offered, err := h.domainCapabilities(ctx, key, vm.KVM)
-	if err != nil {
-		// libvirt refuses the type where there is no KVM.
+	if errors.Is(err, ErrRefused) {
+		// That is how libvirt says that there is no KVM.
 		found.accel = vm.TCG
-		if offered, err = h.domainCapabilities(ctx, key, vm.TCG); err != nil {
-			return domainCapabilities{}, err
-		}
+		offered, err = h.domainCapabilities(ctx, key, vm.TCG)
+	}
+	if err != nil {
+		return domainCapabilities{}, err
 	}
 	found.virtioFS, err = domxml.ParseVirtioFS(offered)
 	return found, err
 }
 
 func (h *Host) domainCapabilities(ctx context.Context, key factsKey, accel vm.Accel) (string, error) {
-	return call(ctx, h, "reading the capabilities of "+string(accel)+" domains", func(c *libvirt.Libvirt) (string, error) {
+	document, err := call(ctx, h, "reading the capabilities of "+string(accel)+" domains", func(c *libvirt.Libvirt) (string, error) {
 		return c.ConnectGetDomainCapabilities(nil, optional(key.arch), optional(key.machine), libvirt.OptString{string(accel)}, 0)
 	})
+	var no libvirt.Error
+	if errors.As(err, &no) {
+		err = fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return document, err
 }
 
 func optional(s string) libvirt.OptString {

@@ -176,8 +176,12 @@ func (h *Host) follow(ctx context.Context, client *libvirt.Libvirt, events <-cha
 func (h *Host) set(client *libvirt.Libvirt, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	same := h.client == client && h.err != nil && err != nil && h.err.Error() == err.Error()
 	h.client, h.err = client, err
 	h.facts = make(map[factsKey]domainCapabilities)
+	if same {
+		return // it is away as it was
+	}
 	close(h.changed)
 	h.changed = make(chan struct{})
 }
@@ -239,6 +243,9 @@ func do(ctx context.Context, h *Host, asked string, fn func(*libvirt.Libvirt) er
 	_, err := call(ctx, h, asked, func(c *libvirt.Libvirt) (struct{}, error) { return struct{}{}, fn(c) })
 	return err
 }
+
+// ErrRefused says that libvirt answered, and that the answer is no.
+var ErrRefused = errors.New("refused by libvirt")
 
 // isCode tells whether an error is libvirt's of that number.
 func isCode(err error, code libvirt.ErrorNumber) bool {

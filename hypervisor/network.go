@@ -47,16 +47,26 @@ func (h *Host) networks(ctx context.Context) ([]domxml.Network, error) {
 func (h *Host) Reserve(ctx context.Context, network, mac string) (addr netip.Addr, wait func() error, err error) {
 	h.addressing.Lock()
 	defer h.addressing.Unlock()
+	promised := slices.Collect(maps.Values(h.promised))
 	addr, err = call(ctx, h, "choosing an address in network "+network, func(c *libvirt.Libvirt) (netip.Addr, error) {
 		n, err := c.NetworkLookupByName(network)
 		if err != nil {
 			return netip.Addr{}, err
 		}
-		known, err := describe(c, n, libvirt.NetworkUpdateAffectLive)
+		// Of the running network, with what is reserved in either.
+		var known domxml.Network
+		hosts := promised
+		err = eachConfig(c, n, func(config domxml.Network, flag libvirt.NetworkUpdateFlags) error {
+			if flag == libvirt.NetworkUpdateAffectLive {
+				known = config
+			}
+			hosts = append(hosts, config.Hosts...)
+			return nil
+		})
 		if err != nil {
 			return netip.Addr{}, err
 		}
-		known.Hosts = slices.AppendSeq(known.Hosts, maps.Values(h.promised))
+		known.Hosts = hosts
 		leases, _, err := c.NetworkGetDhcpLeases(n, nil, 1, 0)
 		if err != nil {
 			return netip.Addr{}, err

@@ -90,9 +90,16 @@ func (h *Host) CreateVolume(ctx context.Context, v vm.Volume, base *vm.Volume) e
 // RemoveVolume deletes a volume: by libvirt where libvirt knows it, else its
 // file. A volume that is not there is no error.
 func (h *Host) RemoveVolume(ctx context.Context, v vm.Volume) error {
+	stopped := errors.New("the pool is stopped")
 	pool, err := h.pool(ctx, v.Pool)
 	if err == nil {
 		err = do(ctx, h, fmt.Sprintf("deleting volume %s of storage pool %s", v.Name, v.Pool), func(c *libvirt.Libvirt) error {
+			switch active, err := c.StoragePoolIsActive(pool); {
+			case err != nil:
+				return err
+			case active == 0:
+				return stopped
+			}
 			volume, err := c.StorageVolLookupByName(pool, v.Name)
 			if err != nil {
 				return err
@@ -101,8 +108,8 @@ func (h *Host) RemoveVolume(ctx context.Context, v vm.Volume) error {
 		})
 	}
 	switch {
-	case isCode(err, libvirt.ErrNoStoragePool), isCode(err, libvirt.ErrNoStorageVol), isCode(err, libvirt.ErrOperationInvalid):
-		// Not known, or the pool is stopped: what there may be is a file.
+	case isCode(err, libvirt.ErrNoStoragePool), isCode(err, libvirt.ErrNoStorageVol), errors.Is(err, stopped):
+		// libvirt does not know it: what there may be is a file.
 		if err := os.Remove(v.Path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("deleting volume %s of storage pool %s: %w", v.Name, v.Pool, err)
 		}

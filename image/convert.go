@@ -18,13 +18,13 @@ import (
 // Write fills a volume that was created, is empty and is at least as large
 // with an image: what is a hole in the image is left as it is in the volume.
 func Write(ctx context.Context, file *os.File, image vm.Image, to vm.Volume) error {
-	return qemuImg(ctx, file, "convert", "-n", "--target-is-zero", "-O", to.Format, source(image), to.Path)
+	return convert(ctx, file, image, "-n", "--target-is-zero", "-O", to.Format, source(image), to.Path)
 }
 
 // Create makes a new file of an image. It is on the disk when Create returns,
 // and may be incomplete if that is an error.
 func Create(ctx context.Context, file *os.File, image vm.Image, to vm.Volume) error {
-	if err := qemuImg(ctx, file, "convert", "-O", to.Format, source(image), to.Path); err != nil {
+	if err := convert(ctx, file, image, "-O", to.Format, source(image), to.Path); err != nil {
 		return err
 	}
 	made, err := os.Open(to.Path)
@@ -33,6 +33,17 @@ func Create(ctx context.Context, file *os.File, image vm.Image, to vm.Volume) er
 	}
 	defer made.Close()
 	return made.Sync()
+}
+
+// convert copies an image that is what it was when it was inspected. qemu-img
+// reads its header again, and one that was written meanwhile could lead it to
+// other files: what was copied of that is not to be used.
+func convert(ctx context.Context, file *os.File, image vm.Image, args ...string) error {
+	err := qemuImg(ctx, file, append([]string{"convert"}, args...)...)
+	if now, stat := versionOf(file); stat != nil || now.String() != image.Version {
+		return errWritten(file)
+	}
+	return err
 }
 
 // source describes an image to qemu-img: the file that was opened and judged,

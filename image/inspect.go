@@ -29,6 +29,10 @@ func Inspect(file *os.File, format string) (vm.Image, error) {
 	if err != nil {
 		return vm.Image{}, err
 	}
+	version, err := versionOf(file)
+	if err != nil {
+		return vm.Image{}, err
+	}
 	found, err := detect(file, info.Size())
 	if err != nil {
 		return vm.Image{}, fmt.Errorf("reading the image: %w", err)
@@ -42,7 +46,7 @@ func Inspect(file *os.File, format string) (vm.Image, error) {
 	case format != "" && format != found:
 		return vm.Image{}, fmt.Errorf("the image is said to be %s and is %s; leave source.format out to have it detected", format, found)
 	}
-	image := vm.Image{Path: file.Name(), Format: found, Size: vm.Bytes(info.Size())}
+	image := vm.Image{Path: file.Name(), Format: found, Size: vm.Bytes(info.Size()), Version: version.String()}
 	switch found {
 	case Raw:
 	case Qcow2:

@@ -114,6 +114,10 @@ func TestInspect(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if got.Version == "" {
+				t.Error("the image has no version")
+			}
+			got.Version = ""
 			if want := (vm.Image{Path: file.Name(), Format: test.want, Size: test.size}); got != want {
 				t.Errorf("got %+v, want %+v", got, want)
 			}

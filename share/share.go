@@ -28,7 +28,7 @@ func Mount(vmName, tag string) string {
 // mounted: Detach undoes them.
 func Attach(shares []vm.Share) error {
 	for _, s := range shares {
-		if err := os.MkdirAll(s.Mount, 0o711); err != nil {
+		if err := makeMountPoint(s); err != nil {
 			return fmt.Errorf("making a mount point for %s: %w", s.Target, err)
 		}
 		if err := bindReadOnly(s.Source, s.Mount); err != nil {
@@ -36,6 +36,20 @@ func Attach(shares []vm.Share) error {
 		}
 	}
 	return nil
+}
+
+// makeMountPoint makes the directories that lead to a mount. They keep other
+// users of the host out, as Nomad's own data directory does, as far as who reads
+// the mount allows: virtiofsd is root, QEMU need not be.
+func makeMountPoint(s vm.Share) error {
+	mode := fs.FileMode(0o700)
+	if s.Type == vm.NineP {
+		mode = 0o711
+	}
+	if err := os.MkdirAll(Root, 0o711); err != nil {
+		return err
+	}
+	return os.MkdirAll(s.Mount, mode)
 }
 
 // bindReadOnly takes two steps: the kernel ignores the other flags of a mount
@@ -77,7 +91,7 @@ func unmount(dir string) error {
 	for {
 		err := syscall.Unmount(dir, syscall.MNT_DETACH|noFollow)
 		if errors.Is(err, syscall.EINVAL) { // nothing is mounted there
-			if err := syscall.Rmdir(dir); err != nil {
+			if err := syscall.Rmdir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return &os.PathError{Op: "rmdir", Path: dir, Err: err}
 			}
 			return nil

@@ -109,6 +109,9 @@ type Image struct {
 	Path   string // where it was found
 	Format string
 	Size   Bytes // virtual size
+	// Version is that of the file as it was inspected: it changes when the file
+	// is written.
+	Version string
 	// Digest identifies the content as read with Format: 32 hex digits. Only
 	// images of overlays have one.
 	Digest string
