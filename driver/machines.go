@@ -74,8 +74,8 @@ func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, te
 			continue
 		}
 		err = fmt.Errorf("could not %s: %w", step.what, err)
-		if i == 0 {
-			return nil, err // nothing was made, and a domain of that name is not this VM's
+		if i == 0 && !m.isDomainOf(ctx, s) {
+			return nil, err // nothing was made
 		}
 		_ = reserved() // what it reserved is released
 		// The context may be what failed.
@@ -85,6 +85,16 @@ func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, te
 		return nil, err
 	}
 	return addrs, nil
+}
+
+// isDomainOf tells whether libvirt has the domain of a VM, and not another's of
+// the same name. Where libvirt does not answer, it may.
+func (m *machines) isDomainOf(ctx context.Context, s *vm.Spec) bool {
+	journal, err := m.host.Journal(ctx, s.Name)
+	if err != nil {
+		return !errors.Is(err, hypervisor.ErrNoDomain)
+	}
+	return journal.Owner.TaskID == s.Owner.TaskID
 }
 
 // discard removes a VM, and if it cannot be removed now, later.
