@@ -75,6 +75,16 @@ func mustPlan(t *testing.T, r request) *vm.Spec {
 	return spec
 }
 
+func TestPlanRefusesKVMWhereThereIsNone(t *testing.T) {
+	r := newRequest(t, oneDisk)
+	r.config.Acceleration = accelerationKVM
+	r.facts.Accel = vm.TCG
+	_, p := plan(r)
+	if len(p) != 1 || !strings.Contains(p[0], "kvm is asked for, and libvirt offers none on this host") {
+		t.Errorf("the problems are %q, want one, of the acceleration", p)
+	}
+}
+
 // refusal is a task that cannot be planned, and why.
 type refusal struct {
 	name   string
@@ -172,6 +182,9 @@ func TestPlanRefusesTimezones(t *testing.T) {
 		"Mars/Olympus":     false,
 		"../../etc/passwd": false,
 		"UTC\n":            false,
+		"localtime":        false,
+		"posix/UTC":        false,
+		"right/UTC":        false,
 	} {
 		r := newRequest(t, oneDisk)
 		r.task.Timezone = timezone

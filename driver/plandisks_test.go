@@ -196,12 +196,26 @@ func TestDiskOfARawImageHasWholeBlocks(t *testing.T) {
 	}
 }
 
+func TestPlanRefusesAnImageThatIsTooLarge(t *testing.T) {
+	r := newRequest(t, oneDisk)
+	huge := *r.images[0]
+	huge.Size = 1<<64 - 1
+	r.images[0] = &huge
+	_, p := plan(r)
+	if len(p) != 1 || !strings.HasPrefix(p[0], "config.disk[0].source.image: its virtual size of ") {
+		t.Errorf("the problems are %q, want one, of the image's size", p)
+	}
+}
+
 func TestPlanRefusesSizes(t *testing.T) {
 	for size, want := range map[string]string{
 		"0":                      "a disk of no size cannot be made",
 		"0GiB":                   "a disk of no size cannot be made",
 		"0.1":                    "a disk of no size cannot be made",
 		"-1GiB":                  `"-1GiB" is no size; write bytes, or a number and a unit: 20GB, 15GiB`,
+		"10,5GiB":                `"10,5GiB" is no size; write bytes, or a number and a unit: 20GB, 15GiB`,
+		"3PiB":                   "3PiB is more than a disk can have, 2048TiB",
+		"15EiB":                  "15EiB is more than a disk can have, 2048TiB",
 		"ten":                    `"ten" is no size; write bytes, or a number and a unit: 20GB, 15GiB`,
 		"GiB":                    `"GiB" is no size; write bytes, or a number and a unit: 20GB, 15GiB`,
 		"10XB":                   `"10XB" is no size; write bytes, or a number and a unit: 20GB, 15GiB`,

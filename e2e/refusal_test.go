@@ -30,12 +30,16 @@ func TestAllProblemsOfAJobAreToldAtOnce(t *testing.T) {
 			user_data = "#cloud-config\nruncmd: [unclosed\n"
 			disk {
 				size = "ten"
+			}
+			os {
+				machine = "difference-engine"
 			}`,
 	}.submit(t)
 	a := j.waitFailed()
 	for _, want := range []string{
 		"config.hostname: ", "config.timezone: ", "config.user_data: ",
 		"config.disk[0].source.image: ", "config.disk[1].size: ", "config.disk: none of the 2 disks is primary",
+		"config.os.machine: ",
 	} {
 		if !strings.Contains(a.events(), want) {
 			t.Errorf("the events do not say %q:\n%s", want, a.events())
