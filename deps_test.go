@@ -19,15 +19,18 @@ var internal = map[string]struct {
 	reason string
 }{
 	"": {[]string{"driver"}, "it serves the plugin, and knows nothing else"},
-	"driver": {[]string{"cloudinit", "domxml", "hostfile", "hypervisor", "image", "portmap", "share", "vm"},
+	"driver": {[]string{"cloudinit", "domxml", "hostfile", "hypervisor", "image", "portmap", "rbd", "share", "storage", "turns", "vm"},
 		"it brings all together"},
+	"storage":    {[]string{"hostfile", "hypervisor", "image", "rbd", "turns", "vm"}, "it makes disks, by whatever a pool takes"},
 	"hypervisor": {[]string{"domxml", "vm"}, "it sends the XML and fetches it"},
 	"image":      {[]string{"vm"}, "it fills volumes, whoever made them"},
+	"rbd":        {[]string{"vm"}, "it speaks to Ceph, whatever the volumes are for"},
 	"portmap":    {[]string{"vm"}, "it publishes ports, whatever answers behind them"},
 	"share":      {[]string{"vm"}, "it mounts directories, whoever shows them"},
 	"cloudinit":  {[]string{"vm"}, "it is pure"},
 	"domxml":     {[]string{"vm"}, "it is pure"},
 	"hostfile":   {nil, "it judges paths, and need not know what for"},
+	"turns":      {nil, "it knows names, and not of what"},
 	"vm":         {nil, "it is what all the others share"},
 }
 
@@ -40,7 +43,7 @@ var external = []struct {
 	{"github.com/digitalocean/go-libvirt", []string{"hypervisor"}, "one connection to libvirt, and deadlines around every call"},
 	{"libvirt.org/go/libvirtxml", []string{"domxml"}, "one place that knows libvirt's XML"},
 	{"github.com/hashicorp/nomad", []string{"", "driver"}, "a VM is made without Nomad"},
-	{"os/exec", []string{"image", "portmap"}, "what runs programs of the host is easy to find"},
+	{"os/exec", []string{"image", "portmap", "rbd"}, "what runs programs of the host is easy to find"},
 }
 
 func TestDependenciesRunOneWay(t *testing.T) {

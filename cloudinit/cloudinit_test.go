@@ -29,7 +29,7 @@ func fullSeed() vm.Seed {
 	seed.Cmds = []string{"cd /local", `echo "it's $HOME: {{ x }} # \x07"`}
 	seed.Env = map[string]string{"NOMAD_TASK_NAME": "web", "GREETING": "it's $HOME\n", "A-B": "no name"}
 	seed.Shares = []vm.Share{
-		{Type: vm.VirtioFS, Tag: "alloc", Target: "/alloc"},
+		{Type: vm.VirtioFS, Tag: "alloc", Target: "/alloc", ReadOnly: true},
 		{Type: vm.NineP, Tag: "data", Target: "/mnt/my data"},
 	}
 	return seed

@@ -77,13 +77,21 @@ func newConfig(seed vm.Seed) config {
 	// bootcmd runs at each boot, and before write_files at the first: it brings
 	// its script along.
 	for _, s := range seed.Shares {
-		c.BootCmd = append(c.BootCmd, []string{"sh", "-c", mountShare, "mount-share", string(s.Type), s.Tag, s.Target})
+		c.BootCmd = append(c.BootCmd, []string{"sh", "-c", mountShare, "mount-share", string(s.Type), s.Tag, s.Target, access(s)})
 	}
 	if len(seed.Cmds) > 0 {
 		c.WriteFiles = append(c.WriteFiles, rootFile(runScript, "0700", runCmds(seed.Cmds, envScript, runState)))
 		c.RunCmd = append(c.RunCmd, []string{runScript})
 	}
 	return c
+}
+
+// access is the option by which a share is mounted.
+func access(s vm.Share) string {
+	if s.ReadOnly {
+		return "ro"
+	}
+	return "rw"
 }
 
 func rootFile(path, permissions, content string) writeFile {

@@ -27,25 +27,33 @@ func TestMountShare(t *testing.T) {
 	const mounts, fails = `echo mount "$@"`, `echo "mount: unknown filesystem type" >&2; exit 32`
 	for name, c := range map[string]struct {
 		mountpoint, mount string
-		share             string
+		share, access     string
 		stdout            string
 		stderr            []string // what it must say
 	}{
 		"virtiofs": {
-			mountpoint: "exit 1", mount: mounts, share: "virtiofs",
+			mountpoint: "exit 1", mount: mounts, share: "virtiofs", access: "ro",
 			stdout: "mount -t virtiofs -o ro the-tag DIR/a b\n",
 		},
+		"virtiofs that can be written": {
+			mountpoint: "exit 1", mount: mounts, share: "virtiofs", access: "rw",
+			stdout: "mount -t virtiofs -o rw the-tag DIR/a b\n",
+		},
 		"9p": {
-			mountpoint: "exit 1", mount: mounts, share: "9p",
+			mountpoint: "exit 1", mount: mounts, share: "9p", access: "ro",
 			stdout: "mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=262144 the-tag DIR/a b\n",
 		},
-		"already mounted": {mountpoint: "exit 0", mount: mounts, share: "virtiofs"},
+		"9p that can be written": {
+			mountpoint: "exit 1", mount: mounts, share: "9p", access: "rw",
+			stdout: "mount -t 9p -o trans=virtio,version=9p2000.L,rw,msize=262144 the-tag DIR/a b\n",
+		},
+		"already mounted": {mountpoint: "exit 0", mount: mounts, share: "virtiofs", access: "rw"},
 		"no virtiofs in the kernel": {
-			mountpoint: "exit 1", mount: fails, share: "virtiofs",
+			mountpoint: "exit 1", mount: fails, share: "virtiofs", access: "ro",
 			stderr: []string{"unknown filesystem type", "nomad-driver-virt: DIR/a b is not mounted", `mounts = "9p"`},
 		},
 		"no 9p in the kernel": {
-			mountpoint: "exit 1", mount: fails, share: "9p",
+			mountpoint: "exit 1", mount: fails, share: "9p", access: "rw",
 			stderr: []string{"nomad-driver-virt: DIR/a b is not mounted", "may lack 9p"},
 		},
 	} {
@@ -53,7 +61,7 @@ func TestMountShare(t *testing.T) {
 			t.Run(name+"/"+shellName, func(t *testing.T) {
 				dir := t.TempDir()
 				stubs(t, map[string]string{"mountpoint": c.mountpoint, "mount": c.mount})
-				argv := slices.Concat(shell, []string{"-c", mountShare, "mount-share", c.share, "the-tag", dir + "/a b"})
+				argv := slices.Concat(shell, []string{"-c", mountShare, "mount-share", c.share, "the-tag", dir + "/a b", c.access})
 				stdout, stderr := runShell(t, dir, argv...)
 				if want := strings.ReplaceAll(c.stdout, "DIR", dir); stdout != want {
 					t.Errorf("ran %q, want %q", stdout, want)

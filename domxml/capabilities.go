@@ -20,19 +20,38 @@ func ParseHostArch(capabilities string) (string, error) {
 	return c.Host.CPU.Arch, nil
 }
 
-// ParseVirtioFS tells from a domain's capabilities whether libvirt and QEMU
-// can share directories by virtiofs.
+// Offer is what libvirt and QEMU offer to a guest of one machine type.
+type Offer struct {
+	VirtioFS bool     // whether directories can be shared by virtiofs
+	Buses    []string // that a disk can be on, "virtio"
+}
+
+// ParseOffer reads a domain's capabilities.
 //
 // Format: https://libvirt.org/formatdomaincaps.html
-func ParseVirtioFS(domainCapabilities string) (bool, error) {
+func ParseOffer(domainCapabilities string) (Offer, error) {
 	var c libvirtxml.DomainCaps
 	if err := c.Unmarshal(domainCapabilities); err != nil {
-		return false, fmt.Errorf("domain capabilities XML: %w", err)
+		return Offer{}, fmt.Errorf("domain capabilities XML: %w", err)
 	}
-	if c.Devices == nil || c.Devices.FileSystem == nil || c.Devices.FileSystem.Supported != "yes" {
-		return false, nil
+	if c.Devices == nil {
+		return Offer{}, nil
 	}
-	return slices.ContainsFunc(c.Devices.FileSystem.Enums, func(e libvirtxml.DomainCapsEnum) bool {
-		return e.Name == "driverType" && slices.Contains(e.Values, "virtiofs")
-	}), nil
+	return Offer{
+		VirtioFS: slices.Contains(offered(c.Devices.FileSystem, "driverType"), "virtiofs"),
+		Buses:    offered(c.Devices.Disk, "bus"),
+	}, nil
+}
+
+// offered lists what a device may have for one of its properties.
+func offered(d *libvirtxml.DomainCapsDevice, property string) []string {
+	if d == nil || d.Supported != "yes" {
+		return nil
+	}
+	for _, e := range d.Enums {
+		if e.Name == property {
+			return e.Values
+		}
+	}
+	return nil
 }

@@ -3,6 +3,8 @@ package domxml
 import (
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestParseHostArch(t *testing.T) {
@@ -23,25 +25,27 @@ func TestParseHostArch(t *testing.T) {
 	}
 }
 
-func TestParseVirtioFS(t *testing.T) {
+func TestParseOffer(t *testing.T) {
 	real := read(t, "domcapabilities.xml")
+	buses := []string{"ide", "fdc", "scsi", "virtio", "usb", "sata"}
 	for _, test := range []struct {
 		name, document string
-		want           bool
+		want           Offer
 	}{
-		{"QEMU 7.2 on libvirt 9.0", real, true},
-		{"QEMU without virtiofs", strings.Replace(real, "<value>virtiofs</value>", "", 1), false},
-		{"no file systems at all", strings.Replace(real, "<filesystem supported='yes'>", "<filesystem supported='no'>", 1), false},
-		{"libvirt that does not tell", "<domainCapabilities><devices/></domainCapabilities>", false},
-		{"libvirt's test driver", "<domainCapabilities/>", false},
+		{"QEMU 7.2 on libvirt 9.0", real, Offer{VirtioFS: true, Buses: buses}},
+		{"QEMU without virtiofs", strings.Replace(real, "<value>virtiofs</value>", "", 1), Offer{Buses: buses}},
+		{"no file systems at all", strings.Replace(real, "<filesystem supported='yes'>", "<filesystem supported='no'>", 1), Offer{Buses: buses}},
+		{"libvirt that does not tell", "<domainCapabilities><devices/></domainCapabilities>", Offer{}},
+		{"libvirt's test driver", "<domainCapabilities/>", Offer{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got, err := ParseVirtioFS(test.document); err != nil || got != test.want {
-				t.Errorf("got %t, %v, want %t", got, err, test.want)
+			got, err := ParseOffer(test.document)
+			if diff := cmp.Diff(test.want, got); err != nil || diff != "" {
+				t.Errorf("error %v, and what is offered (-want +got):\n%s", err, diff)
 			}
 		})
 	}
-	if got, err := ParseVirtioFS("domainCapabilities"); err == nil {
-		t.Errorf("what is no XML was read as %t", got)
+	if got, err := ParseOffer("domainCapabilities"); err == nil {
+		t.Errorf("what is no XML was read as %v", got)
 	}
 }

@@ -122,9 +122,7 @@ func apicFor(arch string) *libvirtxml.DomainFeatureAPIC {
 func devices(s *vm.Spec) *libvirtxml.DomainDeviceList {
 	port := uint(0)
 	d := &libvirtxml.DomainDeviceList{
-		// The seed's bus: every guest that knows virtio disks knows virtio-scsi,
-		// which libvirt's default SCSI controller (an LSI card) is not.
-		Controllers: []libvirtxml.DomainController{{Type: "scsi", Model: "virtio-scsi"}},
+		Controllers: diskControllers(s.Disks),
 		Serials: []libvirtxml.DomainSerial{{
 			Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
 			Target: &libvirtxml.DomainSerialTarget{Port: &port},
@@ -148,14 +146,7 @@ func devices(s *vm.Spec) *libvirtxml.DomainDeviceList {
 			Stats: &libvirtxml.DomainMemBalloonStats{Period: balloonStatsEvery},
 		},
 	}
-	for _, disk := range s.Disks {
-		d.Disks = append(d.Disks, diskDevice(disk))
-	}
-	if len(d.Disks) > 0 {
-		// Said of the disk: libvirt sorts disks by their targets.
-		d.Disks[0].Boot = &libvirtxml.DomainDeviceBoot{Order: 1}
-	}
-	d.Disks = append(d.Disks, seedDevice(s.SeedVolume))
+	d.Disks = diskDevices(s.Disks, s.SeedVolume)
 	for _, i := range s.Interfaces {
 		d.Interfaces = append(d.Interfaces, interfaceDevice(i))
 	}
@@ -167,63 +158,6 @@ func devices(s *vm.Spec) *libvirtxml.DomainDeviceList {
 
 // balloonStatsEvery is how often the guest reports its memory, in seconds.
 const balloonStatsEvery = 5
-
-func diskDevice(d vm.Disk) libvirtxml.DomainDisk {
-	device := libvirtxml.DomainDisk{
-		Device: "disk",
-		Driver: &libvirtxml.DomainDiskDriver{
-			Name:    d.Driver,
-			Type:    d.Volume.Format,
-			Discard: discardFor(d.Volume),
-			// A full pool stops the guest until there is room: an error in the
-			// guest would cost it data.
-			ErrorPolicy:  "stop",
-			RErrorPolicy: "stop",
-		},
-		Source: fileSource(d.Volume.Path),
-		Target: &libvirtxml.DomainDiskTarget{Dev: d.Device, Bus: d.Bus},
-	}
-	if d.ReadOnly {
-		device.ReadOnly = &libvirtxml.DomainDiskReadOnly{}
-	}
-	if d.Base != nil {
-		// Said in full, so that libvirt need not probe the base, and cannot be
-		// led anywhere by it.
-		device.BackingStore = &libvirtxml.DomainDiskBackingStore{
-			Format:       &libvirtxml.DomainDiskFormat{Type: d.Base.Format},
-			Source:       fileSource(d.Base.Path),
-			BackingStore: &libvirtxml.DomainDiskBackingStore{},
-		}
-	} else {
-		device.BackingStore = &libvirtxml.DomainDiskBackingStore{}
-	}
-	return device
-}
-
-// discardFor has a volume give back what the guest discards, unless it was asked
-// to be allocated in full.
-func discardFor(v vm.Volume) string {
-	if v.Sparse {
-		return "unmap"
-	}
-	return "ignore"
-}
-
-func seedDevice(v vm.Volume) libvirtxml.DomainDisk {
-	return libvirtxml.DomainDisk{
-		Device:   "cdrom",
-		Driver:   &libvirtxml.DomainDiskDriver{Name: "qemu", Type: v.Format},
-		Source:   fileSource(v.Path),
-		Target:   &libvirtxml.DomainDiskTarget{Dev: "sda", Bus: "scsi"},
-		ReadOnly: &libvirtxml.DomainDiskReadOnly{},
-	}
-}
-
-// fileSource names a file and not a volume: libvirt ends a VM whose disk is of
-// type "volume" when it restarts while the pool is inactive.
-func fileSource(path string) *libvirtxml.DomainDiskSource {
-	return &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: path}}
-}
 
 func interfaceDevice(i vm.Interface) libvirtxml.DomainInterface {
 	return libvirtxml.DomainInterface{
@@ -242,6 +176,8 @@ func filesystemDevice(s vm.Share) libvirtxml.DomainFilesystem {
 	}
 	if s.Type == vm.NineP {
 		f.Driver.Type = "path"
+	}
+	if s.Type == vm.NineP && s.ReadOnly {
 		// QEMU enforces it. libvirt before 11.0 refuses it for virtiofs, where
 		// the mount is read-only by itself.
 		f.ReadOnly = &libvirtxml.DomainFilesystemReadOnly{}

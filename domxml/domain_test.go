@@ -3,6 +3,7 @@ package domxml
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"libvirt.org/go/libvirtxml"
@@ -22,7 +23,7 @@ func example() *vm.Spec {
 	share := func(tag, source string) vm.Share {
 		return vm.Share{
 			Type: vm.VirtioFS, Tag: tag, Source: source,
-			Mount: "/run/nomad-driver-virt/" + name + "/" + tag, Target: "/" + tag,
+			Mount: "/run/nomad-driver-virt/" + name + "/" + tag, Target: "/" + tag, ReadOnly: true,
 		}
 	}
 	return &vm.Spec{
@@ -39,7 +40,7 @@ func example() *vm.Spec {
 		Memory:   vm.GiB,
 		Disks: []vm.Disk{{
 			Volume: volume(name+".qcow2", "qcow2", 10*vm.GiB),
-			Device: "vda", Bus: "virtio", Driver: "qemu",
+			Device: "vda", Bus: "virtio", Driver: "qemu", Kind: vm.HardDisk,
 			Image: &vm.Image{Path: "/var/lib/virt/images/debian-12.qcow2", Format: "qcow2", Size: 2 * vm.GiB},
 		}},
 		Interfaces: []vm.Interface{{Bridge: "virbr0", Network: "default", MAC: "52:54:00:12:34:56"}},
@@ -53,7 +54,8 @@ func example() *vm.Spec {
 }
 
 // everything has what the example has not: KVM and a named CPU model, a machine
-// type, a chained and an empty read-only disk, two cores, two interfaces, 9p.
+// type, disks of every kind, on every bus and in every place, two cores, two
+// interfaces, 9p.
 func everything() *vm.Spec {
 	s := example()
 	s.Accel, s.CPUModel, s.Machine = vm.KVM, "Skylake-Server", "q35"
@@ -63,10 +65,23 @@ func everything() *vm.Spec {
 		Volume:  volume("base-0123456789abcdef0123456789abcdef.qcow2", "qcow2", 2*vm.GiB),
 		Staging: volume(s.Name+"-base.qcow2", "qcow2", 2*vm.GiB),
 	}
-	s.Disks = append(s.Disks, vm.Disk{
-		Volume: volume(s.Name+"-1.img", "raw", vm.GiB), Device: "sdb", Bus: "scsi", Driver: "qemu", ReadOnly: true,
+	overlay.Volume.Parent, overlay.Volume.Keep = overlay.Base.Name, 24*time.Hour
+	add := func(device, bus string, kind vm.DiskKind, readOnly bool, v vm.Volume) {
+		s.Disks = append(s.Disks, vm.Disk{Volume: v, Device: device, Bus: bus, Driver: "qemu", Kind: kind, ReadOnly: readOnly})
+	}
+	add("sdb", "scsi", vm.HardDisk, true, volume(s.Name+"-sdb.img", "raw", vm.GiB))
+	add("sda", "sata", vm.CDROM, true, volume(s.Name+"-sda.img", "raw", vm.GiB))
+	add("sdd", "usb", vm.HardDisk, false, volume(s.Name+"-sdd.img", "raw", vm.GiB))
+	add("sdc", "scsi", vm.LUN, false, vm.Volume{Path: "/dev/loop7", Format: "raw"})
+	add("vdb", "virtio", vm.HardDisk, false, vm.Volume{
+		Pool: "ceph", Name: s.Name + "-vdb", Format: "raw", Size: vm.GiB, Sparse: true,
+		RBD: &vm.RBD{
+			Pool: "nomad-pool", User: "nomad", Secret: "6f1c2f6e-3a4b-4c5d-9e6f-7a8b9c0d1e2f",
+			Monitors: []string{"192.0.2.1:3300", "[2001:db8::1]:6789"},
+		},
 	})
 	s.Interfaces = append(s.Interfaces, vm.Interface{Bridge: "br-lan", MAC: "52:54:00:12:34:57"})
+	s.Shares = append(s.Shares, vm.Share{Tag: "volume0", Mount: "/run/nomad-driver-virt/" + s.Name + "/volume0", Target: "/data"})
 	for i := range s.Shares {
 		s.Shares[i].Type = vm.NineP
 	}
@@ -159,9 +174,17 @@ func TestJournalOutlastsHostileNames(t *testing.T) {
 
 // journalOf is what the journal of a VM has to tell.
 func journalOf(s *vm.Spec) Journal {
-	j := Journal{Owner: s.Owner}
+	noted := func(v vm.Volume) vm.Volume {
+		return vm.Volume{Pool: v.Pool, Name: v.Name, Path: v.Path, Parent: v.Parent, Keep: v.Keep}
+	}
+	j := Journal{Owner: s.Owner, Disks: make(map[string]vm.Volume)}
 	for _, v := range s.Volumes() {
-		j.Volumes = append(j.Volumes, vm.Volume{Pool: v.Pool, Name: v.Name, Path: v.Path})
+		j.Volumes = append(j.Volumes, noted(v))
+	}
+	for _, d := range s.Disks {
+		if d.Volume.Pool != "" {
+			j.Disks[d.Device] = noted(d.Volume)
+		}
 	}
 	for _, i := range s.Interfaces {
 		j.Interfaces = append(j.Interfaces, vm.Interface{Network: i.Network, MAC: i.MAC})

@@ -3,6 +3,7 @@ package domxml
 import (
 	"encoding/xml"
 	"fmt"
+	"time"
 
 	"nomad-driver-virt/vm"
 )
@@ -14,8 +15,12 @@ const MetadataURI = "urn:nomad-driver-virt:vm:1"
 // Journal is what a domain's metadata tells of a VM: whose it is, and all that
 // was or was going to be made for it.
 type Journal struct {
-	Owner   vm.Owner
-	Volumes []vm.Volume // pool, name and path are set
+	Owner vm.Owner
+	// Volumes have their pool, name, path and parent set, and how long they are
+	// kept.
+	Volumes []vm.Volume
+	// Disks tells which of them a disk of the guest is, by its target ("vda").
+	Disks map[string]vm.Volume
 	// Interfaces have their network and hardware address set: the key of what
 	// is reserved for them.
 	Interfaces []vm.Interface
@@ -43,7 +48,28 @@ type metadataTask struct {
 type metadataVolume struct {
 	Pool string `xml:"pool,attr"`
 	Name string `xml:"name,attr"`
-	Path string `xml:"path,attr"`
+	Path string `xml:"path,attr,omitempty"`
+	Of   string `xml:"of,attr,omitempty"` // its parent
+	Disk string `xml:"disk,attr,omitempty"`
+	Keep string `xml:"keep,attr,omitempty"` // as time.Duration writes it
+}
+
+func marshalVolume(v vm.Volume, disk string) metadataVolume {
+	m := metadataVolume{Pool: v.Pool, Name: v.Name, Path: v.Path, Of: v.Parent, Disk: disk}
+	if v.Keep > 0 {
+		m.Keep = v.Keep.String()
+	}
+	return m
+}
+
+func (m metadataVolume) volume() (vm.Volume, error) {
+	v := vm.Volume{Pool: m.Pool, Name: m.Name, Path: m.Path, Parent: m.Of}
+	if m.Keep == "" {
+		return v, nil
+	}
+	var err error
+	v.Keep, err = time.ParseDuration(m.Keep)
+	return v, err
 }
 
 type metadataInterface struct {
@@ -53,8 +79,12 @@ type metadataInterface struct {
 
 func marshalMetadata(s *vm.Spec) (string, error) {
 	m := metadata{NameSpace: MetadataURI, Task: metadataTask(s.Owner)}
+	disks := make(map[string]string)
+	for _, d := range s.Disks {
+		disks[d.Volume.Pool+"/"+d.Volume.Name] = d.Device
+	}
 	for _, v := range s.Volumes() {
-		m.Volumes = append(m.Volumes, metadataVolume{v.Pool, v.Name, v.Path})
+		m.Volumes = append(m.Volumes, marshalVolume(v, disks[v.Pool+"/"+v.Name]))
 	}
 	for _, i := range s.Interfaces {
 		m.Interfaces = append(m.Interfaces, metadataInterface{i.Network, i.MAC})
@@ -73,9 +103,16 @@ func ParseJournal(document string) (Journal, error) {
 	if err := xml.Unmarshal([]byte(document), &m); err != nil {
 		return Journal{}, fmt.Errorf("the domain's metadata is not what this driver writes: %w", err)
 	}
-	j := Journal{Owner: vm.Owner(m.Task)}
-	for _, v := range m.Volumes {
-		j.Volumes = append(j.Volumes, vm.Volume{Pool: v.Pool, Name: v.Name, Path: v.Path})
+	j := Journal{Owner: vm.Owner(m.Task), Disks: make(map[string]vm.Volume)}
+	for _, written := range m.Volumes {
+		v, err := written.volume()
+		if err != nil {
+			return Journal{}, fmt.Errorf("the domain's metadata is not what this driver writes: %w", err)
+		}
+		j.Volumes = append(j.Volumes, v)
+		if written.Disk != "" {
+			j.Disks[written.Disk] = v
+		}
 	}
 	for _, i := range m.Interfaces {
 		j.Interfaces = append(j.Interfaces, vm.Interface{Network: i.Network, MAC: i.MAC})

@@ -1,7 +1,11 @@
 package domxml
 
 import (
+	"crypto/sha1"
+	"encoding/hex"
 	"fmt"
+	"net"
+	"strings"
 
 	"libvirt.org/go/libvirtxml"
 
@@ -51,12 +55,110 @@ func DirectoryPool(name, path string) (string, error) {
 
 // ParsePoolPath returns the directory of a pool; "" for a pool that is none.
 func ParsePoolPath(document string) (string, error) {
-	var p libvirtxml.StoragePool
-	if err := p.Unmarshal(document); err != nil {
-		return "", fmt.Errorf("storage pool XML: %w", err)
+	p, err := ParsePool(document)
+	return p.Path, err
+}
+
+// CephPool returns the XML of a storage pool that is a pool of a Ceph cluster.
+//
+// Format: https://libvirt.org/storage.html#rbd-pool
+func CephPool(name string, r vm.RBD) (string, error) {
+	source := &libvirtxml.StoragePoolSource{
+		Name: r.Pool,
+		Auth: &libvirtxml.StoragePoolSourceAuth{
+			Type:     "ceph",
+			Username: r.User,
+			Secret:   &libvirtxml.StoragePoolSourceAuthSecret{UUID: r.Secret},
+		},
 	}
-	if p.Target == nil {
-		return "", nil
+	for _, monitor := range r.Monitors {
+		host, port, err := net.SplitHostPort(monitor)
+		if err != nil {
+			return "", fmt.Errorf("a monitor of Ceph pool %s is not host:port: %w", r.Pool, err)
+		}
+		source.Host = append(source.Host, libvirtxml.StoragePoolSourceHost{Name: host, Port: port})
 	}
-	return p.Target.Path, nil
+	return (&libvirtxml.StoragePool{
+		Type:           "rbd",
+		Name:           name,
+		Source:         source,
+		RBDCommandline: &libvirtxml.StoragePoolRBDCommandline{Options: cephPatience},
+	}).Marshal()
+}
+
+// cephPatience is for how many seconds libvirt waits for Ceph: while it does, it
+// answers nothing about the pool, and does not list pools. Its own are 30.
+var cephPatience = []libvirtxml.StoragePoolRBDCommandlineOption{
+	{Name: "client_mount_timeout", Value: "10"},
+	{Name: "rados_mon_op_timeout", Value: "10"},
+	{Name: "rados_osd_op_timeout", Value: "10"},
+}
+
+// Secret returns the XML of the secret that holds the key of a Ceph pool's
+// client. It is kept on the host's disk, readable by root, for the VMs that
+// start with the host; nobody can read it back through libvirt.
+//
+// Format: https://libvirt.org/formatsecret.html
+func Secret(uuid, pool string) (string, error) {
+	return (&libvirtxml.Secret{
+		Ephemeral:   "no",
+		Private:     "yes",
+		Description: "Key of the Ceph client of storage pool " + pool,
+		UUID:        uuid,
+		Usage:       &libvirtxml.SecretUsage{Type: "ceph", Name: SecretUsage(pool)},
+	}).Marshal()
+}
+
+// SecretUsage names what the secret of a Ceph pool is for. libvirt has one
+// secret for each.
+func SecretUsage(pool string) string { return "nomad-driver-virt storage pool " + pool }
+
+// SecretUUID returns the UUID of the secret of a Ceph pool: one that only the
+// name decides, so that a plan knows it before there is a secret.
+//
+// It is a version 5: https://www.rfc-editor.org/rfc/rfc9562#name-uuid-version-5
+func SecretUUID(pool string) string {
+	// The namespace of names that are URLs.
+	space, err := hex.DecodeString("6ba7b8119dad11d180b400c04fd430c8")
+	if err != nil {
+		panic(err) // of a constant
+	}
+	sum := sha1.Sum(append(space, "nomad-driver-virt:pool:"+pool...))
+	sum[6] = sum[6]&0x0f | 0x50
+	sum[8] = sum[8]&0x3f | 0x80
+	u := hex.EncodeToString(sum[:16])
+	return strings.Join([]string{u[:8], u[8:12], u[12:16], u[16:20], u[20:]}, "-")
+}
+
+// Pool is what libvirt knows of a storage pool.
+type Pool struct {
+	Type string // "dir", "rbd" or another of libvirt's
+	Path string // the directory of a pool that has one
+	RBD  vm.RBD // where the type is "rbd"
+}
+
+// ParsePool reads the XML of a storage pool.
+func ParsePool(document string) (Pool, error) {
+	var x libvirtxml.StoragePool
+	if err := x.Unmarshal(document); err != nil {
+		return Pool{}, fmt.Errorf("storage pool XML: %w", err)
+	}
+	p := Pool{Type: x.Type}
+	if x.Target != nil {
+		p.Path = x.Target.Path
+	}
+	if x.Type != "rbd" || x.Source == nil {
+		return p, nil
+	}
+	p.RBD.Pool = x.Source.Name
+	for _, h := range x.Source.Host {
+		p.RBD.Monitors = append(p.RBD.Monitors, net.JoinHostPort(h.Name, h.Port))
+	}
+	if auth := x.Source.Auth; auth != nil {
+		p.RBD.User = auth.Username
+		if auth.Secret != nil {
+			p.RBD.Secret = auth.Secret.UUID
+		}
+	}
+	return p, nil
 }

@@ -1,14 +1,21 @@
 package driver
 
 import (
+	"encoding/base64"
 	"errors"
 	"maps"
+	"net"
+	"net/netip"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/nomad/plugins/shared/hclspec"
 
+	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/vm"
 )
@@ -43,9 +50,11 @@ type Libvirt struct {
 
 // StoragePools is the block storage_pools. The pools' names are their labels.
 type StoragePools struct {
-	Default   string                   `codec:"default"`
-	Directory map[string]DirectoryPool `codec:"directory"`
-	Ceph      map[string]CephPool      `codec:"ceph"`
+	Default string `codec:"default"`
+	// KeepUnusedBases is how long a base stays that no disk overlays.
+	KeepUnusedBases string                   `codec:"keep_unused_bases"`
+	Directory       map[string]DirectoryPool `codec:"directory"`
+	Ceph            map[string]CephPool      `codec:"ceph"`
 }
 
 // DirectoryPool is a storage pool that is a directory of the host.
@@ -79,6 +88,8 @@ const (
 	defaultPool     = "nomad" // "default" is what other tools call a pool elsewhere
 	defaultPoolPath = "/var/lib/virt/storage"
 
+	defaultKeepUnusedBases = "24h"
+
 	accelerationAuto = "auto"
 	accelerationKVM  = "kvm"
 	accelerationTCG  = "tcg"
@@ -100,7 +111,8 @@ var configSpec = hclspec.NewObject(map[string]*hclspec.Spec{
 		})),
 	})),
 	"storage_pools": hclspec.NewBlock("storage_pools", false, hclspec.NewObject(map[string]*hclspec.Spec{
-		"default": hclspec.NewAttr("default", "string", false),
+		"default":           hclspec.NewAttr("default", "string", false),
+		"keep_unused_bases": hclspec.NewAttr("keep_unused_bases", "string", false),
 		"directory": hclspec.NewBlockMap("directory", []string{"name"}, hclspec.NewObject(map[string]*hclspec.Spec{
 			"path": hclspec.NewAttr("path", "string", false),
 		})),
@@ -139,6 +151,9 @@ func (c Config) withDefaults() Config {
 	}
 	if len(pools.Directory)+len(pools.Ceph) == 0 && pools.Default == "" {
 		pools.Directory = map[string]DirectoryPool{defaultPool: {Path: defaultPoolPath}}
+	}
+	if pools.KeepUnusedBases == "" {
+		pools.KeepUnusedBases = defaultKeepUnusedBases
 	}
 	if names := pools.names(); len(names) == 1 && pools.Default == "" {
 		pools.Default = names[0]
@@ -208,6 +223,9 @@ func (c Config) validatePools(p *problems) {
 	case pools.Default != "" && !slices.Contains(names, pools.Default):
 		p.addf("storage_pools.default", "there is no pool %q, there are: %s", pools.Default, strings.Join(slices.Compact(names), ", "))
 	}
+	if kept, err := time.ParseDuration(pools.KeepUnusedBases); err != nil || kept < 0 {
+		p.addf("storage_pools.keep_unused_bases", "%q is no duration; write it like 24h, or 0s to keep none", pools.KeepUnusedBases)
+	}
 	for _, name := range slices.Sorted(maps.Keys(pools.Directory)) {
 		path := labelled("storage_pools.directory", name)
 		poolName(p, path, name)
@@ -232,9 +250,61 @@ func (c CephPool) validate(p *problems, name string) {
 	if len(c.Hosts) == 0 {
 		p.addf(path+".hosts", "is missing; list the monitors, as address:port")
 	}
-	if c.Authentication == nil || c.Authentication.Username == "" || c.Authentication.Secret == "" {
-		p.addf(path+".authentication", "needs a username and a secret")
+	for i, host := range c.Hosts {
+		if _, err := monitor(host); err != nil {
+			p.addf(indexed(path+".hosts", i), "%q is no monitor's address; write it as address:port, an IPv6 address in brackets", host)
+		}
 	}
+	switch a := c.Authentication; {
+	case a == nil || a.Username == "" || a.Secret == "":
+		p.addf(path+".authentication", "needs a username and a secret")
+	case !isKey(a.Secret):
+		p.addf(path+".authentication.secret", "is no key of Ceph's; take what ceph auth get-key client.%s prints", clientName(a.Username))
+	}
+}
+
+// monitorPort is where monitors answer clients since Ceph 14.
+const monitorPort = "3300"
+
+// monitor returns the address of a monitor as host:port, an IPv6 address in
+// brackets.
+func monitor(address string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil { // no port
+		host, port = address, monitorPort
+		if strings.HasPrefix(address, "[") && strings.HasSuffix(address, "]") {
+			host = address[1 : len(address)-1]
+		}
+	}
+	_, err = netip.ParseAddr(host)
+	number, wrong := strconv.ParseUint(port, 10, 16)
+	if err != nil && !hostName.MatchString(host) || wrong != nil || number == 0 {
+		return "", errors.New("no host and port")
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
+
+// isKey tells whether a string can be the key of a Ceph client.
+func isKey(secret string) bool {
+	key, err := base64.StdEncoding.DecodeString(secret)
+	return err == nil && len(key) > 0
+}
+
+// clientName is a Ceph client's name as Ceph's tools take it: Ceph itself shows
+// it as client.nomad, and so do people write it.
+func clientName(username string) string { return strings.TrimPrefix(username, "client.") }
+
+// rbd tells how to reach a Ceph pool that libvirt knows by a name.
+func (c CephPool) rbd(name string) *vm.RBD {
+	r := &vm.RBD{Pool: c.Pool, User: clientName(c.Authentication.Username), Secret: domxml.SecretUUID(name)}
+	for _, host := range c.Hosts {
+		if m, err := monitor(host); err == nil { // it was validated
+			r.Monitors = append(r.Monitors, m)
+		}
+	}
+	return r
 }
 
 func poolName(p *problems, path, name string) {

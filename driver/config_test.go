@@ -12,18 +12,19 @@ import (
 // emptyConfig is what an empty config block means.
 func emptyConfig() Config {
 	return Config{
-		Provider: &Provider{Libvirt: &Libvirt{URI: "qemu:///system"}},
-		StoragePools: &StoragePools{
-			Default:   "nomad",
-			Directory: map[string]DirectoryPool{"nomad": {Path: "/var/lib/virt/storage"}},
-		},
+		Provider:     &Provider{Libvirt: &Libvirt{URI: "qemu:///system"}},
+		StoragePools: onePool("nomad", "/var/lib/virt/storage"),
 		Acceleration: "auto",
 	}
 }
 
 // onePool is the storage pools of a configuration that has one directory.
 func onePool(name, path string) *StoragePools {
-	return &StoragePools{Default: name, Directory: map[string]DirectoryPool{name: {Path: path}}}
+	return &StoragePools{
+		Default:         name,
+		KeepUnusedBases: "24h",
+		Directory:       map[string]DirectoryPool{name: {Path: path}},
+	}
 }
 
 func TestAgentConfiguration(t *testing.T) {
@@ -60,7 +61,8 @@ func TestAgentConfiguration(t *testing.T) {
 					password = "hush"
 				}
 				storage_pools {
-					default = "local"
+					default           = "local"
+					keep_unused_bases = "90m"
 					directory "local" { path = "/srv/storage" }
 					directory "fast"  { path = "/srv/fast" }
 					ceph "remote" {
@@ -80,8 +82,9 @@ func TestAgentConfiguration(t *testing.T) {
 					CPUModel:      "Nehalem",
 					Provider:      &Provider{Libvirt: &Libvirt{URI: "qemu:///session", User: "nomad", Password: "hush"}},
 					StoragePools: &StoragePools{
-						Default:   "local",
-						Directory: map[string]DirectoryPool{"local": {Path: "/srv/storage"}, "fast": {Path: "/srv/fast"}},
+						Default:         "local",
+						KeepUnusedBases: "90m",
+						Directory:       map[string]DirectoryPool{"local": {Path: "/srv/storage"}, "fast": {Path: "/srv/fast"}},
 						Ceph: map[string]CephPool{"remote": {
 							Pool:           "rbd",
 							Hosts:          []string{"192.0.2.1:3300", "192.0.2.2:3300"},
@@ -90,6 +93,11 @@ func TestAgentConfiguration(t *testing.T) {
 					},
 				}
 			},
+		},
+		{
+			name:   "how long bases are kept, and nothing else of pools",
+			config: `storage_pools { keep_unused_bases = "0s" }`,
+			want:   func(c *Config) { c.StoragePools.KeepUnusedBases = "0s" },
 		},
 		{
 			name:   "a provider block that holds libvirt's",
@@ -180,7 +188,7 @@ func TestAgentConfigurationIsRefused(t *testing.T) {
 			`storage_pools {
 				default = "a"
 				directory "a" { path = "/a" }
-				ceph "a" { pool = "p" hosts = ["192.0.2.1"] authentication { username = "u" secret = "s" } }
+				ceph "a" { pool = "p" hosts = ["192.0.2.1"] authentication { username = "u" secret = "aHVzaAo=" } }
 			}`,
 			plugin + `storage_pools: the name "a" is used twice, give each pool its own`,
 		},
@@ -198,6 +206,44 @@ func TestAgentConfigurationIsRefused(t *testing.T) {
 			"a name that libvirt refuses",
 			`storage_pools { directory "a/b" { path = "/a" } }`,
 			plugin + `storage_pools.directory "a/b": "a/b" cannot be the name of a libvirt storage pool`,
+		},
+		{
+			"bases that are kept for less than nothing",
+			`storage_pools { keep_unused_bases = "-1h" }`,
+			plugin + `storage_pools.keep_unused_bases: "-1h" is no duration; write it like 24h, or 0s to keep none`,
+		},
+		{
+			"bases that are kept for what is no time",
+			`storage_pools { keep_unused_bases = "a day" }`,
+			plugin + `storage_pools.keep_unused_bases: "a day" is no duration; write it like 24h, or 0s to keep none`,
+		},
+		{
+			"a Ceph pool of nothing",
+			`storage_pools { ceph "a" {} }`,
+			"the configuration of plugin nomad-driver-virt has 3 problems: " +
+				`(1) storage_pools.ceph "a".pool: is missing ` +
+				`(2) storage_pools.ceph "a".hosts: is missing; list the monitors, as address:port ` +
+				`(3) storage_pools.ceph "a".authentication: needs a username and a secret`,
+		},
+		{
+			"a Ceph pool without a secret",
+			`storage_pools { ceph "a" { pool = "p" hosts = ["192.0.2.1"] authentication { username = "u" } } }`,
+			plugin + `storage_pools.ceph "a".authentication: needs a username and a secret`,
+		},
+		{
+			"a Ceph pool without a username, whose secret is not repeated",
+			`storage_pools { ceph "a" { pool = "p" hosts = ["192.0.2.1"] authentication { secret = "aHVzaAo=" } } }`,
+			plugin + `storage_pools.ceph "a".authentication: needs a username and a secret`,
+		},
+		{
+			"a secret that is no base64, and is not repeated",
+			`storage_pools { ceph "a" { pool = "p" hosts = ["192.0.2.1"] authentication { username = "client.u" secret = "hush!" } } }`,
+			plugin + `storage_pools.ceph "a".authentication.secret: is no key of Ceph's; take what ceph auth get-key client.u prints`,
+		},
+		{
+			"a Ceph pool with a name that libvirt refuses",
+			`storage_pools { ceph "a/b" { pool = "p" hosts = ["192.0.2.1"] authentication { username = "u" secret = "aHVzaAo=" } } }`,
+			plugin + `storage_pools.ceph "a/b": "a/b" cannot be the name of a libvirt storage pool`,
 		},
 		{
 			"relative paths of files",

@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers/fsisolation"
 	"github.com/hashicorp/nomad/plugins/shared/hclspec"
 
+	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/image"
 	"nomad-driver-virt/portmap"
@@ -104,8 +105,13 @@ func (d *Driver) SetConfig(c *base.Config) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.config = config
-	m := &machines{host: host, ports: portmap.New()}
-	m.again = func(name string) { go d.removeLater(m, name) }
+	m := &machines{
+		host:     host,
+		store:    newStore(config, host),
+		ports:    portmap.New(),
+		journals: make(map[string]domxml.Journal),
+	}
+	m.again = func(name string, end end) { go d.removeLater(m, name, end) }
 	d.machines = m
 	return nil
 }
@@ -116,7 +122,7 @@ func (d *Driver) Capabilities() (*drivers.Capabilities, error) {
 	return &drivers.Capabilities{
 		FSIsolation:       fsisolation.Image,
 		NetIsolationModes: []drivers.NetIsolationMode{drivers.NetIsolationModeHost},
-		MountConfigs:      drivers.MountConfigSupportNone,
+		MountConfigs:      drivers.MountConfigSupportAll,
 	}, nil
 }
 
@@ -125,7 +131,10 @@ func (d *Driver) Capabilities() (*drivers.Capabilities, error) {
 func (d *Driver) connected() (Config, *machines) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.machines.connect.Do(func() { go d.machines.host.Run(d.ctx) })
+	d.machines.connect.Do(func() {
+		go d.machines.host.Run(d.ctx)
+		go d.sweep(d.ctx, d.machines)
+	})
 	return d.config, d.machines
 }
 
@@ -168,7 +177,8 @@ func (d *Driver) follow(t *task, m *machines) {
 	d.tasks[t.cfg.ID] = t
 	go func() {
 		defer logs.close()
-		t.follow(d.ctx, m.host)
+		m.remember(d.ctx, t.vm)
+		t.follow(d.ctx, m.host, func(format string, args ...any) { d.tell(t.cfg, format, args...) })
 	}()
 }
 
@@ -222,7 +232,7 @@ func (d *Driver) DestroyTask(id string, force bool) error {
 		return errors.New("cannot destroy a task that runs")
 	}
 	_, machines := d.connected()
-	err = machines.discard(d.ctx, t.vm)
+	err = machines.discard(d.ctx, t.vm, ended)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.tasks, id)
@@ -232,7 +242,7 @@ func (d *Driver) DestroyTask(id string, force bool) error {
 // removeEvery is how often it is tried to remove what could not be.
 const removeEvery = 15 * time.Second
 
-func (d *Driver) removeLater(m *machines, name string) {
+func (d *Driver) removeLater(m *machines, name string, end end) {
 	d.logger.Error("a VM could not be removed; it is tried again", "vm", name, "every", removeEvery)
 	for {
 		select {
@@ -240,7 +250,7 @@ func (d *Driver) removeLater(m *machines, name string) {
 			return
 		case <-time.After(removeEvery):
 		}
-		err := m.remove(d.ctx, name)
+		err := m.remove(d.ctx, name, end)
 		if err == nil {
 			d.logger.Info("a VM that could not be removed is removed now", "vm", name)
 			return

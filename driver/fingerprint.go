@@ -8,6 +8,7 @@ import (
 	pstructs "github.com/hashicorp/nomad/plugins/shared/structs"
 
 	"nomad-driver-virt/hypervisor"
+	"nomad-driver-virt/storage"
 	"nomad-driver-virt/vm"
 )
 
@@ -25,7 +26,7 @@ func (d *Driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, 
 		for {
 			changed := machines.host.Changed()
 			select {
-			case reports <- fingerprint(ctx, config, machines.host):
+			case reports <- fingerprint(ctx, config, machines.host, machines.store):
 			case <-ctx.Done():
 				return
 			}
@@ -44,10 +45,10 @@ func (d *Driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, 
 
 // fingerprint looks at the host once. Job files have constraints on the
 // attributes, so their names and values stay; none of them changes by itself.
-func fingerprint(ctx context.Context, config Config, host *hypervisor.Host) *drivers.Fingerprint {
+func fingerprint(ctx context.Context, config Config, host *hypervisor.Host, store *storage.Store) *drivers.Fingerprint {
 	attributes, err := describe(ctx, config, host)
 	if err == nil {
-		err = ensurePools(ctx, config, host)
+		err = store.Ensure(ctx)
 	}
 	if err != nil {
 		return &drivers.Fingerprint{

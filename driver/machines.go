@@ -7,31 +7,41 @@ import (
 	"net/netip"
 	"os"
 	"sync"
-	"time"
 
 	"nomad-driver-virt/cloudinit"
+	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
-	"nomad-driver-virt/image"
 	"nomad-driver-virt/portmap"
 	"nomad-driver-virt/share"
+	"nomad-driver-virt/storage"
+	"nomad-driver-virt/turns"
 	"nomad-driver-virt/vm"
 )
-
-// importTimeout bounds the copying of one image.
-const importTimeout = 30 * time.Minute
 
 // machines makes and removes VMs: it carries out what a vm.Spec says, in libvirt,
 // in pools, in the firewall and on the host's file system.
 type machines struct {
 	host    *hypervisor.Host
 	connect sync.Once // begins to, when something is asked of the host
+	store   *storage.Store
 	ports   *portmap.Table
 
-	turns turns // of VMs by name, while one is removed; of bases by path, while one is made
+	removing turns.Turns // by the VM's name
+
+	mu       sync.Mutex                // guards journals
+	journals map[string]domxml.Journal // of VMs that run, by name, lest somebody undefines their domains
 
 	// again is told of a VM that could not be removed, to try it later.
-	again func(name string)
+	again func(name string, end end)
 }
+
+// end is why a VM is removed.
+type end int
+
+const (
+	ended  end = iota // its task has ended: disks that are to be kept are kept
+	undone            // its start has failed
+)
 
 // step is one thing that is done to make a VM. What names it completes
 // "could not …".
@@ -56,7 +66,7 @@ func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, te
 	}
 	for i, d := range s.Disks {
 		steps = append(steps, step{"make disk " + d.Device, func(ctx context.Context) error {
-			return m.makeDisk(ctx, d, images[i], tell)
+			return m.store.Make(ctx, d, images[i], tell)
 		}})
 	}
 	steps = append(steps,
@@ -79,7 +89,7 @@ func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, te
 		}
 		_ = reserved() // what it reserved is released
 		// The context may be what failed.
-		if undo := m.discard(context.WithoutCancel(ctx), s.Name); undo != nil {
+		if undo := m.discard(context.WithoutCancel(ctx), s.Name, undone); undo != nil {
 			err = fmt.Errorf("%w (what was made could not be removed yet: %w)", err, undo)
 		}
 		return nil, err
@@ -98,10 +108,10 @@ func (m *machines) isDomainOf(ctx context.Context, s *vm.Spec) bool {
 }
 
 // discard removes a VM, and if it cannot be removed now, later.
-func (m *machines) discard(ctx context.Context, name string) error {
-	err := m.remove(ctx, name)
+func (m *machines) discard(ctx context.Context, name string, end end) error {
+	err := m.remove(ctx, name, end)
 	if err != nil {
-		m.again(name)
+		m.again(name, end)
 	}
 	return err
 }
@@ -109,8 +119,8 @@ func (m *machines) discard(ctx context.Context, name string) error {
 // remove takes away all of a VM, known by its name alone: running or not, made
 // whole or in part. A VM that is not there is no error. What cannot be removed
 // keeps the domain, which knows of it, so that it can be tried again.
-func (m *machines) remove(ctx context.Context, name string) error {
-	done, err := m.turns.take(ctx, name)
+func (m *machines) remove(ctx context.Context, name string, end end) error {
+	done, err := m.removing.Take(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -119,10 +129,10 @@ func (m *machines) remove(ctx context.Context, name string) error {
 	keep := func(err error) { errs = append(errs, err) }
 	keep(m.ports.Withdraw(ctx, name))
 
-	journal, err := m.host.Journal(ctx, name)
+	journal, err := m.journal(ctx, name)
 	switch {
 	case errors.Is(err, hypervisor.ErrNoDomain):
-		return errors.Join(append(errs, share.Detach(name))...)
+		return errors.Join(append(errs, share.Detach(name), m.store.RemoveAllOf(ctx, name))...)
 	case err != nil:
 		return errors.Join(append(errs, err)...)
 	}
@@ -134,12 +144,49 @@ func (m *machines) remove(ctx context.Context, name string) error {
 		keep(m.host.Release(ctx, i.Network, i.MAC))
 	}
 	for _, v := range journal.Volumes {
-		keep(m.host.RemoveVolume(ctx, v))
+		if end == ended {
+			keep(m.store.Retire(ctx, v))
+		} else {
+			keep(m.store.Remove(ctx, v))
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	m.forget(name)
 	return m.host.Undefine(ctx, name)
+}
+
+// remember keeps the journal of a VM that runs.
+func (m *machines) remember(ctx context.Context, name string) {
+	journal, err := m.host.Journal(ctx, name)
+	if err != nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.journals[name] = journal
+}
+
+func (m *machines) forget(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.journals, name)
+}
+
+// journal is what the domain of a VM says, or what it said when it was there
+// still.
+func (m *machines) journal(ctx context.Context, name string) (domxml.Journal, error) {
+	journal, err := m.host.Journal(ctx, name)
+	if !errors.Is(err, hypervisor.ErrNoDomain) {
+		return journal, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if remembered, is := m.journals[name]; is {
+		return remembered, nil
+	}
+	return journal, err
 }
 
 // removeForgotten removes what an earlier start of the same task of the same
@@ -151,65 +198,14 @@ func (m *machines) removeForgotten(ctx context.Context, o vm.Owner) error {
 		return err
 	}
 	for _, name := range names {
-		if err := m.remove(ctx, name); err != nil {
+		if err := m.remove(ctx, name, undone); err != nil {
 			return fmt.Errorf("removing VM %s, which an earlier start of this task left: %w", name, err)
 		}
 	}
 	return nil
 }
 
-func (m *machines) makeDisk(ctx context.Context, d vm.Disk, source *os.File, tell func(string, ...any)) error {
-	if d.Base != nil {
-		if err := m.ensureBase(ctx, d, source, tell); err != nil {
-			return err
-		}
-		return m.host.CreateVolume(ctx, d.Volume, &d.Base.Volume)
-	}
-	ctx, cancel := importDeadline(ctx)
-	defer cancel()
-	if err := m.host.CreateVolume(ctx, d.Volume, nil); err != nil || d.Image == nil {
-		return err
-	}
-	began := time.Now()
-	if err := image.Write(ctx, source, *d.Image, d.Volume); err != nil {
-		return err
-	}
-	tell("Copied image %s to disk %s in %s", d.Image.Path, d.Device, since(began))
-	return nil
-}
-
-// ensureBase makes a disk's base if the pool does not have it. Whoever asks for
-// one that is being made waits for it. It has its name when it is complete, and
-// not before.
-func (m *machines) ensureBase(ctx context.Context, d vm.Disk, source *os.File, tell func(string, ...any)) error {
-	done, err := m.turns.take(ctx, d.Base.Path)
-	if err != nil {
-		return err
-	}
-	defer done()
-	ctx, cancel := importDeadline(ctx)
-	defer cancel()
-	if _, err := os.Stat(d.Base.Path); err == nil || !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	began := time.Now()
-	if err := image.Create(ctx, source, *d.Image, d.Base.Staging); err != nil {
-		return err
-	}
-	if err := m.host.Adopt(ctx, d.Base.Staging.Path, d.Base.Volume); err != nil {
-		return err
-	}
-	tell("Imported image %s as base %s of pool %s in %s", d.Image.Path, d.Base.Name, d.Base.Pool, since(began))
-	return nil
-}
-
-// importDeadline bounds the copying of an image.
-func importDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, importTimeout, fmt.Errorf("it took longer than %s", importTimeout))
-}
-
-// makeSeed writes what cloud-init is told into the VM's seed volume. Its file
-// is written directly: the pool is a directory of this host.
+// makeSeed writes what cloud-init is told into the VM's seed volume.
 func (m *machines) makeSeed(ctx context.Context, s *vm.Spec) error {
 	documents, err := cloudinit.Documents(s.Seed)
 	if err != nil {
@@ -219,17 +215,7 @@ func (m *machines) makeSeed(ctx context.Context, s *vm.Spec) error {
 	if err != nil {
 		return err
 	}
-	volume := s.SeedVolume
-	volume.Size = vm.Bytes(len(iso))
-	if err := m.host.CreateVolume(ctx, volume, nil); err != nil {
-		return err
-	}
-	file, err := os.OpenFile(volume.Path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(iso)
-	return errors.Join(err, file.Close())
+	return m.store.MakeFrom(ctx, s.SeedVolume, iso)
 }
 
 // reserve chooses an address for each interface. They are reserved when the
@@ -266,9 +252,4 @@ func (m *machines) publish(ctx context.Context, s *vm.Spec, addrs []netip.Addr) 
 		}
 	}
 	return nil
-}
-
-// since is a time that passed, as a person wants to read it.
-func since(began time.Time) time.Duration {
-	return time.Since(began).Round(100 * time.Millisecond)
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -27,7 +26,8 @@ type request struct {
 	task     TaskConfig // translated
 	nomad    *drivers.TaskConfig
 	facts    hypervisor.Facts
-	images   []*vm.Image // by disk; nil where the disk has no image, or none that can be used
+	sources  []source // by disk
+	mounts   []mount
 	userData []byte
 }
 
@@ -52,8 +52,11 @@ func plan(r request) (*vm.Spec, problems) {
 	spec.CPUModel = cpuModel(r.config.CPUModel, spec.Accel)
 	spec.Seed = planSeed(r, name, spec.Shares, &p)
 	if len(spec.Disks) > 0 {
-		primary := spec.Disks[0].Volume
-		spec.SeedVolume = inPool(r.config, primary.Pool, vm.Volume{Name: name + "-seed.iso", Format: "raw", Sparse: true})
+		pool := spec.Disks[0].Volume.Pool
+		if pool == "" { // the primary disk is a Nomad volume
+			pool = r.config.StoragePools.Default
+		}
+		spec.SeedVolume = inPool(r.config, pool, vm.Volume{Name: name + "-seed.iso", Format: "raw", Sparse: true})
 	}
 	refuseUnsupported(r, &p)
 	return spec, p
@@ -281,14 +284,15 @@ func planShares(r request, name string, p *problems) []vm.Share {
 		{"secrets", dir.SecretsDir},
 	} {
 		shares = append(shares, vm.Share{
-			Type:   kind,
-			Tag:    d.tag,
-			Source: d.source,
-			Mount:  share.Mount(name, d.tag),
-			Target: "/" + d.tag,
+			Type:     kind,
+			Tag:      d.tag,
+			Source:   d.source,
+			Mount:    share.Mount(name, d.tag),
+			Target:   "/" + d.tag,
+			ReadOnly: true,
 		})
 	}
-	return shares
+	return append(shares, planMounts(r, name, kind, p)...)
 }
 
 func planSeed(r request, name string, shares []vm.Share, p *problems) vm.Seed {
@@ -364,17 +368,7 @@ func environment(n *drivers.TaskConfig) map[string]string {
 // refuseUnsupported names what Nomad asks for beside the task's configuration
 // and this driver does not do: it is never dropped in silence.
 func refuseUnsupported(r request, p *problems) {
-	for _, m := range r.nomad.Mounts {
-		p.addf("volume_mount", "volumes are not supported yet, the task mounts one at %s", m.TaskPath)
-	}
 	if len(r.nomad.Devices) > 0 {
 		p.addf("resources.device", "devices of the host cannot be given to a VM yet")
 	}
-}
-
-// inPool places a volume in a directory pool.
-func inPool(c Config, pool string, v vm.Volume) vm.Volume {
-	v.Pool = pool
-	v.Path = filepath.Join(c.StoragePools.Directory[pool].Path, v.Name)
-	return v
 }

@@ -21,7 +21,8 @@ import (
 const imageSize = 3 * vm.GiB
 
 // newRequest is a request to plan a task of some configuration on a host that
-// has neither KVM nor virtiofs, with all images found.
+// has neither KVM nor virtiofs, with two directories and a Ceph pool, where all
+// images and volumes that the task names are found.
 func newRequest(t *testing.T, config string) request {
 	t.Helper()
 	d, _ := newDriver(t)
@@ -36,27 +37,69 @@ func newRequest(t *testing.T, config string) request {
 		facts: hypervisor.Facts{
 			Arch:  "x86_64",
 			Accel: vm.TCG,
+			Buses: []string{"ide", "fdc", "scsi", "virtio", "usb", "sata"},
 			Networks: []domxml.Network{
 				network("default", "virbr0", "192.168.122.2", "192.168.122.254"),
 				network("lab", "virbr7", "10.0.7.2", "10.0.7.9"),
 			},
 		},
-		images: make([]*vm.Image, len(task.Disks)),
+		sources: make([]source, len(task.Disks)),
 	}
+	r.config.StoragePools.Directory["fast"] = DirectoryPool{Path: "/srv/fast"}
+	r.config.StoragePools.Ceph = map[string]CephPool{"remote": cephPool("192.0.2.1:3300", "2001:db8::1")}
 	for i, disk := range task.Disks {
-		if disk.Source == nil || disk.Source.Image == "" {
-			continue
-		}
-		r.images[i] = &vm.Image{
-			Path:   filepath.Join("/var/lib/virt/images", disk.Source.Image),
-			Format: image.Qcow2,
-			Size:   imageSize,
-		}
-		if disk.Chained {
-			r.images[i].Digest = strings.Repeat("0123456789abcdef", 2)
-		}
+		r.sources[i] = sourceOf(r.config, disk)
 	}
 	return r
+}
+
+// cephPool is a pool of a cluster of some monitors.
+func cephPool(monitors ...string) CephPool {
+	return CephPool{
+		Pool:           "rbd",
+		Hosts:          monitors,
+		Authentication: &CephAuthentication{Username: "nomad", Secret: "aHVzaAo="},
+	}
+}
+
+// sourceOf is what is found of what a disk names: every image and every volume
+// is a qcow2, or raw in Ceph, of the same size.
+func sourceOf(c Config, disk Disk) source {
+	if disk.Source == nil {
+		return source{}
+	}
+	found := &vm.Image{Format: image.Qcow2, Size: imageSize}
+	if disk.Chained {
+		found.Digest = strings.Repeat("0123456789abcdef", 2)
+	}
+	switch s := disk.Source; {
+	case s.Image != "":
+		found.Path = filepath.Join("/var/lib/virt/images", s.Image)
+		return source{image: found}
+	case s.Volume == "" || disk.Volume != "":
+		return source{}
+	}
+	pool := disk.Pool
+	if pool == "" {
+		pool = c.StoragePools.Default
+	}
+	volume := inPool(c, pool, vm.Volume{Name: disk.Source.Volume, Format: image.Qcow2, Size: imageSize})
+	if volume.RBD != nil {
+		volume.Format = image.Raw
+		return source{volume: &volume}
+	}
+	found.Path = volume.Path
+	return source{image: found, volume: &volume}
+}
+
+// mounting has a task mount volumes.
+func mounting(mounts ...mount) func(*request) {
+	return func(r *request) {
+		r.mounts = mounts
+		for i, disk := range r.task.Disks {
+			r.sources[i].mount = mountOf(r.mounts, disk)
+		}
+	}
 }
 
 func network(name, bridge, first, last string) domxml.Network {
@@ -222,15 +265,6 @@ func TestPlanRefusesResources(t *testing.T) {
 		memory("less than no memory", func(r *drivers.Resources) { r.NomadResources.Memory.MemoryMB = -1 }),
 		cores("a"), cores("1-"), cores("-1"), cores("1,,2"), cores("1-2-3"), cores("99999"),
 		{
-			name:   "volume mounts",
-			config: oneDisk,
-			change: func(r *request) { r.nomad.Mounts = []*drivers.MountConfig{{TaskPath: "/data"}, {TaskPath: "/logs"}} },
-			want: []string{
-				"volume_mount: volumes are not supported yet, the task mounts one at /data",
-				"volume_mount: volumes are not supported yet, the task mounts one at /logs",
-			},
-		},
-		{
 			name:   "devices",
 			config: oneDisk,
 			change: func(r *request) {
@@ -240,11 +274,11 @@ func TestPlanRefusesResources(t *testing.T) {
 		},
 		{
 			name:   "everything at once",
-			config: `hostname = "-" mounts = "nfs" disk { bus_type = "scsi" } network_interface { macvtap { device = "eth0" } }`,
+			config: `hostname = "-" mounts = "nfs" disk { bus_type = "nvme" } network_interface { macvtap { device = "eth0" } }`,
 			change: func(r *request) { r.nomad.Resources = nil },
 			want: []string{
 				"resources.memory: is missing",
-				`config.disk[0].bus_type: "scsi" is not supported yet; use virtio, or leave it out`,
+				`config.disk[0].bus_type: "nvme" is none of virtio, scsi, sata, ide, usb`,
 				"config.disk[0].size: is missing; an empty disk needs it",
 				"config.network_interface[0].macvtap: is not supported yet; use a bridge",
 				`config.mounts: "nfs" is neither virtiofs nor 9p`,

@@ -2,16 +2,24 @@ package driver
 
 import (
 	"fmt"
-	"maps"
-	"regexp"
+	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 
 	"nomad-driver-virt/image"
 	"nomad-driver-virt/vm"
 )
+
+// source is what a disk's block names, as it was found on the host: all is nil
+// where the block names nothing, or nothing that can be used.
+type source struct {
+	image  *vm.Image  // source.image, or source.volume where that is a file
+	volume *vm.Volume // source.volume
+	mount  *mount     // volume
+}
 
 // planDisks computes the disks of a VM, the primary one first.
 func planDisks(r request, name string, p *problems) []vm.Disk {
@@ -20,167 +28,107 @@ func planDisks(r request, name string, p *problems) []vm.Disk {
 		return nil
 	}
 	primary := primaryDisk(r.task.Disks, p)
-	devices := deviceNames(r.task.Disks, primary, p)
+	guests := guestSides(r, primary, p)
 	disks := make([]vm.Disk, len(r.task.Disks))
 	for i, d := range r.task.Disks {
-		disks[i] = planDisk(r, name, i, devices[i], d, p)
+		disk := guests[i]
+		if d.Volume != "" {
+			planDevice(r, i, d, r.sources[i], &disk, p)
+		} else {
+			planVolume(r, name, indexed("config.disk", i), d, r.sources[i], &disk, p)
+		}
+		disks[i] = disk
 	}
 	// The first is the one that boots.
 	boot := disks[primary]
 	return append([]vm.Disk{boot}, slices.Delete(disks, primary, primary+1)...)
 }
 
-// primaryDisk finds the disk that the VM boots from: the only one, or the one
-// that says so.
+// primaryDisk finds the disk that the VM boots from: the only one that can be
+// it, or the one that says so.
 func primaryDisk(disks []Disk, p *problems) int {
-	if len(disks) == 1 {
-		return 0
-	}
-	found := -1
+	found, candidates := -1, []int{}
 	for i, d := range disks {
+		if d.Kind != string(vm.CDROM) {
+			candidates = append(candidates, i)
+		}
+		path := indexed("config.disk", i) + ".primary"
 		switch {
 		case !d.Primary:
+		case d.Kind == string(vm.CDROM):
+			p.addf(path, "a CD-ROM cannot be the primary disk; a VM boots from a disk of its own")
 		case found >= 0:
-			p.addf(indexed("config.disk", i)+".primary", "disk[%d] is the primary disk already, there is only one", found)
+			p.addf(path, "disk[%d] is the primary disk already, there is only one", found)
 		default:
 			found = i
 		}
 	}
-	if found < 0 {
+	switch {
+	case found >= 0:
+		return found
+	case len(candidates) == 1:
+		return candidates[0]
+	case len(candidates) == 0:
+		p.addf("config.disk", "there are CD-ROMs alone; a VM needs a disk to boot from")
+	default:
 		p.addf("config.disk", "none of the %d disks is primary; set primary = true in the one to boot from", len(disks))
-		return 0
 	}
-	return found
+	return 0
 }
 
-var virtioName = regexp.MustCompile(`^vd[a-z]{1,2}$`)
-
-// deviceNames gives each disk the name that it asks for, or the next one that
-// no disk asks for, beginning with the primary disk.
-func deviceNames(disks []Disk, primary int, p *problems) []string {
-	taken := make(map[string]int)
-	for i, d := range disks {
-		path := indexed("config.disk", i) + ".devname"
-		if d.Devname == "" {
-			continue
-		}
-		if !virtioName.MatchString(d.Devname) {
-			p.addf(path, "%q is no name of a virtio disk; write vda, vdb and so on, or leave it out", d.Devname)
-		} else if other, is := taken[d.Devname]; is {
-			p.addf(path, "disk[%d] is %s already", other, d.Devname)
-		}
-		taken[d.Devname] = i
-	}
-	next := 0
-	choose := func(d Disk) string {
-		for d.Devname == "" {
-			name := diskName(next)
-			next++
-			if _, is := taken[name]; !is {
-				return name
-			}
-		}
-		return d.Devname
-	}
-	names := make([]string, len(disks))
-	names[primary] = choose(disks[primary])
-	for i, d := range disks {
-		if i != primary {
-			names[i] = choose(d)
-		}
-	}
-	return names
-}
-
-// diskName is the name of the i-th virtio disk: vda, …, vdz, vdaa, …
-func diskName(i int) string {
-	letters := ""
-	for i++; i > 0; i = (i - 1) / 26 {
-		letters = string(rune('a'+(i-1)%26)) + letters
-	}
-	return "vd" + letters
-}
-
-func planDisk(r request, name string, index int, device string, d Disk, p *problems) vm.Disk {
-	path := indexed("config.disk", index)
-	refuseDisk(path, d, p)
-	disk := vm.Disk{Device: device, Bus: "virtio", Driver: "qemu", ReadOnly: d.ReadOnly, Image: r.images[index]}
-
+// planVolume places a disk in a pool, and says what it is made from.
+func planVolume(r request, name, path string, d Disk, from source, disk *vm.Disk, p *problems) {
 	pool := diskPool(r.config, path, d, p)
-	format := d.Format
-	if format == "" {
-		format = image.Qcow2
-	}
+	_, inCeph := r.config.StoragePools.Ceph[pool]
+	refuseSource(path, d, p)
+	format := volumeFormat(path, d, inCeph, p)
+
+	size := diskSize(path, d, from, p)
+	disk.Image = from.image
 	disk.Volume = inPool(r.config, pool, vm.Volume{
-		Name:   fmt.Sprintf("%s-%s%s", name, device, suffix(format)),
+		Name:   fmt.Sprintf("%s-%s%s", name, disk.Device, suffix(format, inCeph)),
 		Format: format,
-		Size:   diskSize(path, d, disk.Image, p),
-		Sparse: d.Sparse == nil && format == image.Qcow2 || d.Sparse != nil && *d.Sparse,
+		Size:   size,
+		Sparse: isSparse(path, d, format, inCeph, p),
+		Keep:   keepFor(path, d, p),
 	})
-	if d.Chained && disk.Image != nil {
+	switch {
+	case from.volume != nil && (d.Chained || inCeph): // in Ceph a clone is copy-on-write in any case
+		disk.Image = nil
+		disk.Base = &vm.Base{Volume: *from.volume}
+		if !slices.Contains([]string{image.Raw, image.Qcow2}, from.volume.Format) {
+			p.addf(path+".chained", "the volume is %s, and only raw and qcow2 are overlaid; leave chained out", from.volume.Format)
+		}
+	case from.image != nil && d.Chained:
 		disk.Base = &vm.Base{
 			Volume: inPool(r.config, pool, vm.Volume{
-				Name:   "base-" + disk.Image.Digest + suffix(image.Qcow2),
-				Format: image.Qcow2,
-				Size:   disk.Image.Size,
+				Name:   "base-" + from.image.Digest + suffix(format, inCeph),
+				Format: format,
+				Size:   from.image.Size,
 			}),
 			Staging: inPool(r.config, pool, vm.Volume{
-				Name:   fmt.Sprintf("%s-%s-base%s", name, device, suffix(image.Qcow2)),
-				Format: image.Qcow2,
+				Name:   fmt.Sprintf("%s-%s-base%s", name, disk.Device, suffix(format, inCeph)),
+				Format: format,
+				Size:   wholeBlocks(from.image.Size),
+				Sparse: true,
 			}),
 		}
 	}
-	return disk
+	if disk.Base != nil {
+		disk.Volume.Parent = disk.Base.Name
+	}
 }
 
-// suffix tells AppArmor's helper for libvirt that a file is an image.
-func suffix(format string) string {
-	if format == image.Qcow2 {
+// suffix tells AppArmor's helper for libvirt that a file is an image. What is in
+// Ceph is no file.
+func suffix(format string, inCeph bool) string {
+	switch {
+	case inCeph:
+		return ""
+	case format == image.Qcow2:
 		return ".qcow2"
 	}
 	return ".img"
-}
-
-// refuseDisk names what is wrong with a disk by itself, and what is not
-// supported yet.
-func refuseDisk(path string, d Disk, p *problems) {
-	oneOf := func(attribute, value string, supported, planned []string) {
-		switch {
-		case value == "" || slices.Contains(supported, value):
-		case slices.Contains(planned, value):
-			p.addf(path+"."+attribute, "%q is not supported yet; use %s, or leave it out", value, strings.Join(supported, " or "))
-		default:
-			p.addf(path+"."+attribute, "%q is none of %s", value, strings.Join(slices.Concat(supported, planned), ", "))
-		}
-	}
-	oneOf("bus_type", d.BusType, []string{"virtio"}, []string{"scsi", "sata", "ide", "usb"})
-	oneOf("kind", d.Kind, []string{"disk"}, []string{"cdrom", "lun"})
-	oneOf("driver", d.Driver, []string{"qemu"}, nil)
-	oneOf("format", d.Format, []string{image.Qcow2, image.Raw}, nil)
-	if d.Volume != "" {
-		p.addf(path+".volume", "disks on Nomad volumes are not supported yet")
-	}
-	source := d.Source
-	if source == nil {
-		source = &DiskSource{}
-	}
-	switch {
-	case source.Image != "" && source.Volume != "":
-		p.addf(path+".source", "has both an image and a volume; a disk is made from one of them")
-	case source.Volume != "":
-		p.addf(path+".source.volume", "is not supported yet; use an image")
-	case d.Source != nil && source.Image == "":
-		p.addf(path+".source.image", "is missing")
-	}
-	if d.Chained && source.Image == "" && source.Volume == "" {
-		p.addf(path+".chained", "a chained disk overlays its source, and there is none")
-	}
-	if d.Chained && d.Format == image.Raw {
-		p.addf(path+".format", "a chained disk has to be qcow2, raw has no overlays; leave format out")
-	}
-	if d.Chained && d.Sparse != nil && !*d.Sparse {
-		p.addf(path+".sparse", "a chained disk is always sparse; leave it out")
-	}
 }
 
 func diskPool(c Config, path string, d Disk, p *problems) string {
@@ -188,49 +136,155 @@ func diskPool(c Config, path string, d Disk, p *problems) string {
 	if pool == "" {
 		pool = c.StoragePools.Default
 	}
-	if _, isCeph := c.StoragePools.Ceph[pool]; isCeph {
-		p.addf(path+".pool", "%q is a Ceph pool, which is not supported yet", pool)
-	} else if _, is := c.StoragePools.Directory[pool]; !is {
+	if !slices.Contains(c.StoragePools.names(), pool) {
 		p.addf(path+".pool", "there is no storage pool %q on this host, there are: %s", pool,
-			strings.Join(slices.Sorted(maps.Keys(c.StoragePools.Directory)), ", "))
+			strings.Join(c.StoragePools.names(), ", "))
 	}
 	return pool
 }
 
-// maxDiskSize is what a qcow2 with clusters of 64 KiB can address.
-const maxDiskSize = 2 << 50
+// volumeFormat is qcow2 in a directory unless the disk says otherwise, and raw
+// in Ceph.
+func volumeFormat(path string, d Disk, inCeph bool, p *problems) string {
+	oneOf(path+".format", d.Format, p, image.Qcow2, image.Raw)
+	switch {
+	case inCeph && d.Format == image.Qcow2:
+		p.addf(path+".format", "disks in a Ceph pool are raw; leave format out")
+		return image.Raw
+	case inCeph:
+		return image.Raw
+	case d.Chained && d.Format == image.Raw:
+		p.addf(path+".format", "a chained disk has to be qcow2, raw has no overlays; leave format out")
+		return image.Qcow2
+	case d.Format == "":
+		return image.Qcow2
+	}
+	return d.Format
+}
 
-// diskSize is the size that a disk asks for, or that of its image, in whole
+func isSparse(path string, d Disk, format string, inCeph bool, p *problems) bool {
+	switch {
+	case d.Sparse == nil:
+		return inCeph || format == image.Qcow2
+	case *d.Sparse:
+		return true
+	case inCeph:
+		p.addf(path+".sparse", "a disk in a Ceph pool is always sparse; leave it out")
+	case d.Chained:
+		p.addf(path+".sparse", "a chained disk is always sparse; leave it out")
+	}
+	return false
+}
+
+// keepFor is how long a disk stays after its task.
+func keepFor(path string, d Disk, p *problems) time.Duration {
+	if d.Keep == "" {
+		return 0
+	}
+	kept, err := time.ParseDuration(d.Keep)
+	if err != nil || kept < 0 {
+		p.addf(path+".keep", "%q is no duration; write it like 24h or 90m", d.Keep)
+		return 0
+	}
+	return kept
+}
+
+// refuseSource names what is wrong with the source of a disk in a pool.
+func refuseSource(path string, d Disk, p *problems) {
+	s := d.Source
+	if s == nil {
+		if d.Chained {
+			p.addf(path+".chained", "a chained disk overlays its source, and there is none; add source { image = \"…\" }, or leave chained out")
+		}
+		if d.Kind == string(vm.CDROM) {
+			p.addf(path+".source", "is missing; a CD-ROM needs an image or a volume")
+		}
+		return
+	}
+	switch {
+	case s.Image != "" && s.Volume != "":
+		p.addf(path+".source", "has both an image and a volume; a disk is made from one of them")
+	case s.Image == "" && s.Volume == "":
+		p.addf(path+".source", "has neither an image nor a volume")
+	}
+	if s.Overwrite {
+		p.addf(path+".source.overwrite", "is for disks on Nomad volumes; other disks are new for each start of the task")
+	}
+}
+
+// maxDiskSize is what a qcow2 with clusters of 64 KiB can address.
+const maxDiskSize vm.Bytes = 2 << 50
+
+// maxImpliedSize is the largest disk that an image alone decides on: more is
+// rather a mistake, or a trap, than what somebody wants.
+const maxImpliedSize vm.Bytes = 8 << 40
+
+// diskSize is the size that a disk asks for, or that of its source, in whole
 // blocks.
-func diskSize(path string, d Disk, image *vm.Image, p *problems) vm.Bytes {
-	const block = 512
-	var size vm.Bytes
-	switch parsed, err := humanize.ParseBytes(d.Size); {
-	case d.Size == "" && image != nil:
-		size = image.Size
-	case d.Size == "" && d.Source == nil && d.Volume == "":
-		p.addf(path+".size", "is missing; an empty disk needs it")
+func diskSize(path string, d Disk, from source, p *problems) vm.Bytes {
+	var least vm.Bytes // the source's
+	what := ""
+	switch {
+	case from.image != nil && d.Source.Image != "":
+		least, what = from.image.Size, "image"
+	case from.volume != nil:
+		least, what = from.volume.Size, "volume"
+	}
+	if least > maxDiskSize {
+		p.addf(path+".source."+what, "its virtual size of %s is more than a disk can have, %s", least, maxDiskSize)
 		return 0
-	case d.Size == "":
-		return 0 // the source is a problem already
-	case err != nil || strings.Contains(d.Size, ","): // a decimal comma would be taken for a separator
-		p.addf(path+".size", "%q is no size; write bytes, or a number and a unit: 20GB, 15GiB", d.Size)
-		return 0
-	case parsed == 0:
-		p.addf(path+".size", "a disk of no size cannot be made")
-		return 0
-	case parsed > maxDiskSize:
-		p.addf(path+".size", "%s is more than a disk can have, %s", d.Size, vm.Bytes(maxDiskSize))
-		return 0
+	}
+	if d.Size == "" {
+		switch {
+		case least > maxImpliedSize:
+			p.addf(path+".source."+what, "its virtual size is %s; if that is meant, say so: size = \"%d\"", least, uint64(least))
+		case d.Source == nil && !d.Chained && d.Kind != string(vm.CDROM): // those need a source
+			p.addf(path+".size", "is missing; an empty disk needs it")
+		}
+		return wholeBlocks(least)
+	}
+	size, ok := parseSize(path+".size", d.Size, p)
+	if ok && size < least {
+		p.addf(path+".size", "%s is less than the %s's virtual size of %s; leave it out, or make it larger", d.Size, what, least)
+	}
+	return wholeBlocks(size)
+}
+
+func parseSize(path, text string, p *problems) (vm.Bytes, bool) {
+	switch size, err := humanize.ParseBytes(text); {
+	case err != nil || strings.Contains(text, ","): // a decimal comma would be taken for a separator
+		p.addf(path, "%q is no size; write bytes, or a number and a unit: 20GB, 15GiB", text)
+	case size == 0:
+		p.addf(path, "a disk of no size cannot be made")
+	case vm.Bytes(size) > maxDiskSize:
+		p.addf(path, "%s is more than a disk can have, %s", text, maxDiskSize)
 	default:
-		size = vm.Bytes(parsed)
+		return vm.Bytes(size), true
 	}
-	if image != nil && image.Size > maxDiskSize {
-		p.addf(path+".source.image", "its virtual size of %s is more than a disk can have, %s", image.Size, vm.Bytes(maxDiskSize))
-		return 0
+	return 0, false
+}
+
+// wholeBlocks rounds a size up to what a disk can have: libvirt makes a qcow2 of
+// whole KiB.
+func wholeBlocks(size vm.Bytes) vm.Bytes {
+	return (size + vm.KiB - 1) / vm.KiB * vm.KiB
+}
+
+// inPool places a volume in a pool of either kind.
+func inPool(c Config, pool string, v vm.Volume) vm.Volume {
+	v.Pool = pool
+	if ceph, is := c.StoragePools.Ceph[pool]; is {
+		v.RBD = ceph.rbd(pool)
+		return v
 	}
-	if image != nil && size < image.Size {
-		p.addf(path+".size", "%s is less than the image's virtual size of %s; leave it out, or make it larger", d.Size, image.Size)
+	v.Path = filepath.Join(c.StoragePools.Directory[pool].Path, v.Name)
+	return v
+}
+
+// oneOf refuses a value that is none of those there are; "" stands for the
+// default.
+func oneOf(path, value string, p *problems, all ...string) {
+	if value != "" && !slices.Contains(all, value) {
+		p.addf(path, "%q is none of %s", value, strings.Join(all, ", "))
 	}
-	return (size + block - 1) / block * block
 }

@@ -29,8 +29,9 @@ type task struct {
 
 	ended chan struct{} // closed when exit is set
 
-	mu        sync.Mutex // guards the fields below
-	destroyed bool       // by StopTask
+	mu        sync.Mutex       // guards the fields below
+	destroyed bool             // by StopTask
+	guest     hypervisor.Guest // what it does, as it was last seen
 	exit      vm.Exit
 }
 
@@ -38,10 +39,14 @@ func newTask(cfg *drivers.TaskConfig, vmName string, started time.Time, network 
 	return &task{cfg: cfg, vm: vmName, started: started, network: network, ended: make(chan struct{})}
 }
 
-// follow waits for the end of the VM. When the driver itself ends first, the
-// task goes on without it.
-func (t *task) follow(ctx context.Context, host *hypervisor.Host) {
-	exit, err := host.WaitEnd(ctx, t.vm)
+// follow keeps the guest going to the end of the VM, and waits for that. When
+// the driver itself ends first, the task goes on without it.
+func (t *task) follow(ctx context.Context, host *hypervisor.Host, tell func(format string, args ...any)) {
+	keeper := keeper{host: host, vm: t.vm, tell: tell}
+	exit, err := host.WaitEnd(ctx, t.vm, func(ctx context.Context, guest hypervisor.Guest) time.Duration {
+		t.note(guest)
+		return keeper.look(ctx, guest)
+	})
 	if err != nil {
 		return
 	}
@@ -52,6 +57,12 @@ func (t *task) follow(ctx context.Context, host *hypervisor.Host) {
 	}
 	t.exit = exit
 	close(t.ended)
+}
+
+func (t *task) note(guest hypervisor.Guest) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.guest = guest
 }
 
 func (t *task) running() bool {
@@ -82,16 +93,27 @@ func (t *task) stop(ctx context.Context, host *hypervisor.Host, timeout time.Dur
 			if err := t.result().Err; err != nil {
 				return fmt.Sprintf("The VM ended while the guest was asked to shut down: %s", err), nil
 			}
-			return fmt.Sprintf("The guest shut down, %s after it was asked to", since(asked)), nil
+			return fmt.Sprintf("The guest shut down, %s after it was asked to", time.Since(asked).Round(100*time.Millisecond)), nil
 		case <-deadline.C:
-			err := t.destroy(ctx, host)
-			return fmt.Sprintf("The guest did not shut down within %s, the VM was destroyed; "+
-				"a longer kill_timeout gives it more time", timeout), err
+			why := t.lateness(timeout)
+			return why, t.destroy(ctx, host)
 		case <-press.C:
 		case <-ctx.Done():
 			return "", ctx.Err()
 		}
 	}
+}
+
+// lateness tells why the VM is destroyed when a timeout is over.
+func (t *task) lateness(timeout time.Duration) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.guest == hypervisor.GuestHalted {
+		return fmt.Sprintf("The guest could not shut down within %s, it was paused because of its disk; "+
+			"the VM was destroyed", timeout)
+	}
+	return fmt.Sprintf("The guest did not shut down within %s, the VM was destroyed; "+
+		"a longer kill_timeout gives it more time", timeout)
 }
 
 func (t *task) destroy(ctx context.Context, host *hypervisor.Host) error {

@@ -57,6 +57,7 @@ type Disk struct {
 	Devname  string      `codec:"devname"`
 	Driver   string      `codec:"driver"`
 	Format   string      `codec:"format"`
+	Keep     string      `codec:"keep"`
 	Kind     string      `codec:"kind"`
 	Pool     string      `codec:"pool"`
 	Primary  bool        `codec:"primary"`
@@ -69,9 +70,10 @@ type Disk struct {
 
 // DiskSource is the block source of a disk: what is on it at first.
 type DiskSource struct {
-	Format string `codec:"format"`
-	Image  string `codec:"image"`
-	Volume string `codec:"volume"`
+	Format    string `codec:"format"`
+	Image     string `codec:"image"`
+	Overwrite bool   `codec:"overwrite"`
+	Volume    string `codec:"volume"`
 }
 
 // taskConfigSpec is the schema of TaskConfig.
@@ -103,6 +105,7 @@ var taskConfigSpec = hclspec.NewObject(map[string]*hclspec.Spec{
 		"devname":   hclspec.NewAttr("devname", "string", false),
 		"driver":    hclspec.NewAttr("driver", "string", false),
 		"format":    hclspec.NewAttr("format", "string", false),
+		"keep":      hclspec.NewAttr("keep", "string", false),
 		"kind":      hclspec.NewAttr("kind", "string", false),
 		"pool":      hclspec.NewAttr("pool", "string", false),
 		"primary":   hclspec.NewAttr("primary", "bool", false),
@@ -111,9 +114,10 @@ var taskConfigSpec = hclspec.NewObject(map[string]*hclspec.Spec{
 		"sparse":    hclspec.NewAttr("sparse", "bool", false),
 		"volume":    hclspec.NewAttr("volume", "string", false),
 		"source": hclspec.NewBlock("source", false, hclspec.NewObject(map[string]*hclspec.Spec{
-			"format": hclspec.NewAttr("format", "string", false),
-			"image":  hclspec.NewAttr("image", "string", false),
-			"volume": hclspec.NewAttr("volume", "string", false),
+			"format":    hclspec.NewAttr("format", "string", false),
+			"image":     hclspec.NewAttr("image", "string", false),
+			"overwrite": hclspec.NewAttr("overwrite", "bool", false),
+			"volume":    hclspec.NewAttr("volume", "string", false),
 		})),
 	})),
 	"image":             hclspec.NewAttr("image", "string", false),

@@ -73,6 +73,7 @@ func TestTaskConfiguration(t *testing.T) {
 					devname   = "vdb"
 					driver    = "qemu"
 					format    = "qcow2"
+					keep      = "24h"
 					kind      = "disk"
 					pool      = "local"
 					primary   = true
@@ -81,9 +82,10 @@ func TestTaskConfiguration(t *testing.T) {
 					sparse    = true
 					volume    = "/dev/vdb"
 					source {
-						format = "raw"
-						image  = "a.img"
-						volume = "b"
+						format    = "raw"
+						image     = "a.img"
+						overwrite = true
+						volume    = "b"
 					}
 				}`,
 			want: TaskConfig{
@@ -100,9 +102,9 @@ func TestTaskConfiguration(t *testing.T) {
 					{Macvtap: &Macvtap{Device: "eth0", Mode: "bridge"}},
 				},
 				Disks: []Disk{{
-					BusType: "virtio", Chained: true, Devname: "vdb", Driver: "qemu", Format: "qcow2", Kind: "disk",
+					BusType: "virtio", Chained: true, Devname: "vdb", Driver: "qemu", Format: "qcow2", Keep: "24h", Kind: "disk",
 					Pool: "local", Primary: true, ReadOnly: true, Size: "10 GB", Sparse: &yes, Volume: "/dev/vdb",
-					Source: &DiskSource{Format: "raw", Image: "a.img", Volume: "b"},
+					Source: &DiskSource{Format: "raw", Image: "a.img", Overwrite: true, Volume: "b"},
 				}},
 			},
 		},

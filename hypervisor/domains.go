@@ -123,20 +123,32 @@ func (h *Host) Owned(ctx context.Context, prefix, alloc, task string) ([]string,
 // WaitEnd returns how a domain ended, as soon as it has: it follows libvirt's
 // events, and asks for the state now and whenever there was news. It outlasts
 // libvirt's absence; its error is the context's alone.
-func (h *Host) WaitEnd(ctx context.Context, name string) (vm.Exit, error) {
+//
+// As long as the domain executes, each state that was read is shown to look. It
+// returns how soon it wants to see the next one if there is no news; 0: it need
+// not.
+func (h *Host) WaitEnd(ctx context.Context, name string, look func(context.Context, Guest) time.Duration) (vm.Exit, error) {
 	news := make(chan struct{}, 1)
 	defer h.watch(name, news)()
-	backstop := time.NewTicker(pollEvery)
-	defer backstop.Stop()
+	next := time.NewTimer(pollEvery)
+	defer next.Stop()
 	for {
-		if exit, ended := h.exit(ctx, name); ended {
+		s, err := h.state(ctx, name)
+		if exit, ended := exitFor(s, err); ended {
 			return exit, nil
 		}
+		again := pollEvery
+		if err == nil {
+			if soon := look(ctx, s.guest()); soon > 0 {
+				again = min(again, soon)
+			}
+		}
+		next.Reset(again)
 		select {
 		case <-ctx.Done():
 			return vm.Exit{}, ctx.Err()
 		case <-news:
-		case <-backstop.C:
+		case <-next.C:
 		}
 	}
 }
@@ -145,9 +157,9 @@ func (h *Host) WaitEnd(ctx context.Context, name string) (vm.Exit, error) {
 // lest an event was lost.
 const pollEvery = time.Minute
 
-// exit reads how a domain ended. What cannot be read has not ended.
-func (h *Host) exit(ctx context.Context, name string) (vm.Exit, bool) {
-	s, err := h.state(ctx, name)
+// exitFor tells how a domain ended whose state was read. What cannot be read has
+// not ended.
+func exitFor(s domainState, err error) (vm.Exit, bool) {
 	if errors.Is(err, ErrNoDomain) {
 		return exitOf(libvirt.DomainShutoff, libvirt.DomainShutoffDestroyed), true
 	}

@@ -18,16 +18,17 @@ import (
 type Facts struct {
 	Arch     string // the host's, by libvirt's name
 	Accel    vm.Accel
-	VirtioFS bool // whether directories can be shared by virtiofs
+	VirtioFS bool     // whether directories can be shared by virtiofs
+	Buses    []string // that a disk of the machine type can be on
 	Networks []domxml.Network
 }
 
 type factsKey struct{ arch, machine string }
 
 type domainCapabilities struct {
-	arch     string
-	accel    vm.Accel
-	virtioFS bool
+	arch  string
+	accel vm.Accel
+	offer domxml.Offer
 }
 
 // Facts reads what the host offers to a guest of an architecture and machine
@@ -45,7 +46,8 @@ func (h *Host) Facts(ctx context.Context, arch, machine string) (Facts, error) {
 	return Facts{
 		Arch:     caps.arch,
 		Accel:    caps.accel,
-		VirtioFS: caps.virtioFS && virtiofsdInstalled(vhostUserDirs),
+		VirtioFS: caps.offer.VirtioFS && virtiofsdInstalled(vhostUserDirs),
+		Buses:    caps.offer.Buses,
 		Networks: networks,
 	}, nil
 }
@@ -107,7 +109,7 @@ func (h *Host) askCapabilities(ctx context.Context, key factsKey) (domainCapabil
 	if err != nil {
 		return domainCapabilities{}, err
 	}
-	found.virtioFS, err = domxml.ParseVirtioFS(offered)
+	found.offer, err = domxml.ParseOffer(offered)
 	return found, err
 }
 

@@ -32,12 +32,13 @@ type Host struct {
 	sockets []string
 	login   login
 
-	mu      sync.Mutex // guards the fields below
-	client  *libvirt.Libvirt
-	err     error                           // why client is nil; nil before the first attempt
-	changed chan struct{}                   // closed when client or err changes
-	watches map[chan<- struct{}]string      // who waits for news of which domain
-	facts   map[factsKey]domainCapabilities // of this connection
+	mu         sync.Mutex // guards the fields below
+	client     *libvirt.Libvirt
+	err        error                           // why client is nil; nil before the first attempt
+	changed    chan struct{}                   // closed when client or err changes
+	watches    map[chan<- struct{}]string      // who waits for news of which domain
+	diskErrors map[string]DiskError            // by domain: the last one that this connection has told of
+	facts      map[factsKey]domainCapabilities // of this connection
 
 	updating   sync.Mutex                 // held while a network is changed: libvirt changes one at a time, which takes time
 	addressing sync.Mutex                 // guards promised; held while an address is chosen
@@ -107,41 +108,69 @@ func (h *Host) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The library's goroutine ends only when somebody takes what it has read.
-	defer func() {
-		go func() {
-			for range events { //nolint:revive // emptied, not used
-			}
-		}()
-	}()
+	defer events.drain()
 	h.set(client, nil)
 	h.wake("")
 	return h.follow(ctx, client, events)
 }
 
+// events is what libvirt tells by itself. The two are not in order.
+type events struct {
+	lifecycle  <-chan libvirt.DomainEventLifecycleMsg
+	diskErrors <-chan any // *libvirt.DomainEventCallbackIOErrorReasonMsg
+}
+
+func subscribe(ctx context.Context, client *libvirt.Libvirt) (e events, err error) {
+	if e.lifecycle, err = client.LifecycleEvents(ctx); err != nil {
+		return e, err
+	}
+	e.diskErrors, err = client.SubscribeEvents(ctx, libvirt.DomainEventIDIoErrorReason, nil)
+	return e, err
+}
+
+// drain takes what the library has read: its goroutines end only when somebody
+// does.
+func (e events) drain() {
+	if e.lifecycle != nil {
+		go func() {
+			for range e.lifecycle { //nolint:revive // emptied, not used
+			}
+		}()
+	}
+	if e.diskErrors != nil {
+		go func() {
+			for range e.diskErrors { //nolint:revive // emptied, not used
+			}
+		}()
+	}
+}
+
 // open makes a client of a connection, and has it told of events.
-func (h *Host) open(ctx context.Context, conn net.Conn) (*libvirt.Libvirt, <-chan libvirt.DomainEventLifecycleMsg, error) {
+func (h *Host) open(ctx context.Context, conn net.Conn) (*libvirt.Libvirt, events, error) {
 	patience := time.AfterFunc(connectTimeout, func() { conn.Close() })
 	client := libvirt.NewWithDialer(dialed{conn})
 	err := h.login.to(conn)
 	if err == nil {
 		err = client.ConnectToURI(libvirt.ConnectURI(h.uri))
 	}
-	var events <-chan libvirt.DomainEventLifecycleMsg
+	var told events
 	if err == nil {
-		events, err = client.LifecycleEvents(ctx)
+		told, err = subscribe(ctx, client)
 	}
 	switch inTime := patience.Stop(); {
 	case !inTime:
-		return nil, nil, fmt.Errorf("libvirt at %s does not answer, for %s", h.uri, connectTimeout)
+		err = fmt.Errorf("libvirt at %s does not answer, for %s", h.uri, connectTimeout)
 	case err != nil:
-		return nil, nil, fmt.Errorf("libvirt refuses to open %s: %w", h.uri, err)
+		err = fmt.Errorf("libvirt refuses to open %s: %w", h.uri, err)
+	default:
+		return client, told, nil
 	}
-	return client, events, nil
+	told.drain()
+	return nil, events{}, err
 }
 
 // follow hands events on until the connection is lost or falls silent.
-func (h *Host) follow(ctx context.Context, client *libvirt.Libvirt, events <-chan libvirt.DomainEventLifecycleMsg) error {
+func (h *Host) follow(ctx context.Context, client *libvirt.Libvirt, events events) error {
 	ping := time.NewTicker(pingEvery)
 	defer ping.Stop()
 	pong := make(chan error, 1)
@@ -150,11 +179,16 @@ func (h *Host) follow(ctx context.Context, client *libvirt.Libvirt, events <-cha
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case e, ok := <-events:
+		case e, ok := <-events.lifecycle:
 			if !ok {
 				return fmt.Errorf("libvirt at %s closed the connection", h.uri)
 			}
-			h.wake(e.Dom.Name)
+			h.noteLifecycle(e)
+		case e, ok := <-events.diskErrors:
+			if !ok {
+				return fmt.Errorf("libvirt at %s closed the connection", h.uri)
+			}
+			h.noteDiskError(e)
 		case err := <-pong:
 			if err != nil {
 				return fmt.Errorf("libvirt at %s does not answer: %w", h.uri, err)
@@ -179,6 +213,7 @@ func (h *Host) set(client *libvirt.Libvirt, err error) {
 	same := h.client == client && h.err != nil && err != nil && h.err.Error() == err.Error()
 	h.client, h.err = client, err
 	h.facts = make(map[factsKey]domainCapabilities)
+	h.diskErrors = make(map[string]DiskError)
 	if same {
 		return // it is away as it was
 	}

@@ -250,12 +250,15 @@ type end struct {
 	at   time.Time
 }
 
+// watchIdly leaves a guest to itself.
+func watchIdly(context.Context, Guest) time.Duration { return 0 }
+
 // waiting calls WaitEnd, and returns when it has nothing to do but wait.
 func waiting(ctx context.Context, t *testing.T, h *Host, name string) <-chan end {
 	t.Helper()
 	ended := make(chan end, 1)
 	go func() {
-		exit, err := h.WaitEnd(ctx, name)
+		exit, err := h.WaitEnd(ctx, name, watchIdly)
 		ended <- end{exit, err, time.Now()}
 	}()
 	eventually(t, 5*time.Second, "WaitEnd waits for news", func() bool {
@@ -308,7 +311,7 @@ func TestWaitEndTellsAtOnce(t *testing.T) {
 			mustEnd(t, ended, time.Now(), test.code)
 
 			// Asked once it is over, it says the same.
-			exit, err := h.WaitEnd(within(t, 5*time.Second), s.Name)
+			exit, err := h.WaitEnd(within(t, 5*time.Second), s.Name, watchIdly)
 			if err != nil || exit.Code != test.code {
 				t.Errorf("afterwards code %d, %v, want %d", exit.Code, err, test.code)
 			}
@@ -509,18 +512,17 @@ func TestRemoveVolumeThatLibvirtDoesNotKnow(t *testing.T) {
 	}
 }
 
-func TestAdopt(t *testing.T) {
+func TestRefreshPoolListsWhatOthersHaveChanged(t *testing.T) {
 	h := connected(t, system)
 	pool, dir := newPool(t, h)
-	staging, base := volumeIn(pool, dir, "staging.qcow2"), volumeIn(pool, dir, "base.qcow2")
-	must(t, h.CreateVolume(t.Context(), staging, nil))
-	must(t, h.Adopt(t.Context(), staging.Path, base))
-	mustExist(t, staging.Path, false)
-	mustExist(t, base.Path, true)
-	if volumes := virsh(t, "vol-list", pool); !strings.Contains(volumes, base.Name) || strings.Contains(volumes, staging.Name) {
-		t.Errorf("libvirt lists\n%s, want %s alone", volumes, base.Name)
+	was, is := volumeIn(pool, dir, "was.qcow2"), volumeIn(pool, dir, "is.qcow2")
+	must(t, h.CreateVolume(t.Context(), was, nil))
+	must(t, os.Rename(was.Path, is.Path))
+	h.RefreshPool(t.Context(), pool)
+	if volumes := virsh(t, "vol-list", pool); !strings.Contains(volumes, is.Name) || strings.Contains(volumes, was.Name) {
+		t.Errorf("libvirt lists\n%s, want %s alone", volumes, is.Name)
 	}
-	mustSay(t, h.Adopt(t.Context(), staging.Path, base), base.Name, pool)
+	h.RefreshPool(t.Context(), "no such pool") // is nobody's loss
 }
 
 // reserve reserves an address, and waits until DHCP gives it out.
@@ -602,6 +604,13 @@ func TestFacts(t *testing.T) {
 	must(t, err)
 	if facts.Arch != "x86_64" || facts.Accel != vm.TCG || !facts.VirtioFS {
 		t.Errorf("the host is %+v, want x86_64 with TCG and virtiofs", facts)
+	}
+	for machine, ide := range map[string]bool{"pc": true, "q35": false} {
+		of, err := h.Facts(t.Context(), "", machine)
+		must(t, err)
+		if slices.Contains(of.Buses, "ide") != ide || !slices.Contains(of.Buses, "virtio") {
+			t.Errorf("disks of a %s can be on %q, want virtio among them, and ide: %t", machine, of.Buses, ide)
+		}
 	}
 	at := slices.IndexFunc(facts.Networks, func(n domxml.Network) bool { return n.Name == "default" })
 	if at < 0 || facts.Networks[at].Bridge != "virbr0" || len(facts.Networks[at].Ranges) != 1 {

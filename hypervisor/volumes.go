@@ -82,9 +82,18 @@ func (h *Host) CreateVolume(ctx context.Context, v vm.Volume, base *vm.Volume) e
 	}
 	return do(ctx, h, fmt.Sprintf("creating volume %s of %s in storage pool %s", v.Name, v.Size, v.Pool),
 		func(c *libvirt.Libvirt) error {
-			_, err := c.StorageVolCreateXML(pool, document, 0)
+			_, err := c.StorageVolCreateXML(pool, document, creation(v))
 			return err
 		})
+}
+
+// creation has a qcow2 that is not sparse allocated in full: without it libvirt
+// allocates raw volumes only.
+func creation(v vm.Volume) libvirt.StorageVolCreateFlags {
+	if v.Format == "qcow2" && !v.Sparse {
+		return libvirt.StorageVolCreatePreallocMetadata
+	}
+	return 0
 }
 
 // RemoveVolume deletes a volume: by libvirt where libvirt knows it, else its
@@ -118,20 +127,15 @@ func (h *Host) RemoveVolume(ctx context.Context, v vm.Volume) error {
 	return err
 }
 
-// Adopt gives a complete file of a pool's directory its name as a volume, in
-// one step, and has libvirt look at the pool again.
-func (h *Host) Adopt(ctx context.Context, file string, as vm.Volume) error {
-	if err := os.Rename(file, as.Path); err != nil {
-		return fmt.Errorf("naming volume %s in storage pool %s: %w", as.Name, as.Pool, err)
-	}
-	pool, err := h.pool(ctx, as.Pool)
+// RefreshPool has libvirt look at a pool again, so that virsh lists what others
+// have changed. It is no error that libvirt declines while it works in the pool:
+// it lists that after its next look.
+func (h *Host) RefreshPool(ctx context.Context, name string) {
+	pool, err := h.pool(ctx, name)
 	if err != nil {
-		return err
+		return
 	}
-	// Only so that virsh lists it. libvirt declines while it works in the pool,
-	// and then lists it after its next look.
-	_ = do(ctx, h, "refreshing storage pool "+as.Pool, func(c *libvirt.Libvirt) error {
+	_ = do(ctx, h, "refreshing storage pool "+name, func(c *libvirt.Libvirt) error {
 		return c.StoragePoolRefresh(pool, 0)
 	})
-	return nil
 }

@@ -3,13 +3,13 @@
 package image
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,160 +18,127 @@ import (
 	"nomad-driver-virt/vm"
 )
 
-func tool(t *testing.T, args ...string) {
+// program puts a script in the place of a program, and returns where it may
+// write to.
+func program(t *testing.T, name, script string) (out string) {
 	t.Helper()
-	if out, err := exec.Command("qemu-img", args...).CombinedOutput(); err != nil {
-		t.Fatalf("qemu-img %s: %v\n%s", strings.Join(args, " "), err, out)
+	dir := t.TempDir()
+	out = filepath.Join(dir, "out")
+	script = "#!/bin/sh\n" + strings.ReplaceAll(script, "OUT", out) + "\n"
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
 	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return out
 }
 
-// rawImage writes a raw image of 8 MiB: 1 MiB of data at its start and at its
-// middle, and holes. The data does not compress.
-func rawImage(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "image.img")
-	file, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
+// The stub has what the real one would have: limits and environment.
+func TestLimitsArrive(t *testing.T) {
+	file, image := inspected(t, images(t)["qcow2"])
+	out := program(t, "qemu-img", "cat /proc/$$/limits >OUT; env | sort >>OUT; exit 1")
+	t.Setenv("CONSUL_HTTP_TOKEN", "a secret of the agent's")
+
+	to := vm.Volume{Path: "/nowhere", Format: Qcow2, Size: vm.GiB}
+	if err := Fill(context.Background(), Copy{File: file, Image: image, To: to}); err == nil {
+		t.Fatal("a qemu-img that fails is a copy that succeeds")
 	}
-	defer file.Close()
-	if err := file.Truncate(int64(8 * vm.MiB)); err != nil {
-		t.Fatal(err)
-	}
-	var data bytes.Buffer
-	for sum := sha256.Sum256(nil); data.Len() < int(vm.MiB); sum = sha256.Sum256(sum[:]) {
-		data.Write(sum[:])
-	}
-	for _, offset := range []vm.Bytes{0, 4 * vm.MiB} {
-		if _, err := file.WriteAt(data.Bytes(), int64(offset)); err != nil {
-			t.Fatal(err)
+	written := string(content(t, out))
+	file16 := strconv.FormatUint(uint64(vm.GiB+qcow2Metadata(vm.GiB)+vm.MiB), 10)
+	for what, want := range map[string]string{
+		"Max address space":  "2147483648 2147483648 bytes",
+		"Max cpu time":       "120 125 seconds",
+		"Max file size":      file16 + " " + file16 + " bytes",
+		"Max core file size": "0 0 bytes",
+		"Max stack size":     "8388608 8388608 bytes",
+	} {
+		if !strings.Contains(strings.Join(strings.Fields(written), " "), what+" "+want) {
+			t.Errorf("the limits are\n%s\nwant %s %s", written, what, want)
 		}
 	}
-	return path
+	if strings.Contains(written, "CONSUL_HTTP_TOKEN") {
+		t.Errorf("it has the agent's environment:\n%s", written)
+	}
 }
 
-// inspected opens and inspects an image, as a start does.
-func inspected(t *testing.T, path string) (*os.File, vm.Image) {
-	t.Helper()
-	file, err := os.Open(path)
-	if err != nil {
+func TestLimitThatIsHitIsUnderstood(t *testing.T) {
+	all := images(t)
+	big := filepath.Join(t.TempDir(), "big.img")
+	if err := os.WriteFile(big, noise("big", 256*vm.MiB), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { file.Close() })
-	image, err := Inspect(file, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return file, image
-}
-
-func used(t *testing.T, path string) vm.Bytes {
-	t.Helper()
-	var st syscall.Stat_t
-	if err := syscall.Stat(path, &st); err != nil {
-		t.Fatal(err)
-	}
-	return vm.Bytes(st.Blocks * 512)
-}
-
-// images are one disk in every form that an image may have.
-func images(t *testing.T) map[string]string {
-	t.Helper()
-	raw, dir := rawImage(t), t.TempDir()
-	plain, compressed := filepath.Join(dir, "plain.qcow2"), filepath.Join(dir, "compressed.qcow2")
-	tool(t, "convert", "-O", "qcow2", raw, plain)
-	tool(t, "convert", "-c", "-O", "qcow2", raw, compressed)
-	return map[string]string{"raw": raw, "qcow2": plain, "compressed qcow2": compressed}
-}
-
-func TestWriteFillsALargerVolume(t *testing.T) {
-	for name, path := range images(t) {
-		for _, format := range []string{Qcow2, Raw} {
-			t.Run(name+" into "+format, func(t *testing.T) {
-				file, image := inspected(t, path)
-				to := vm.Volume{Path: filepath.Join(t.TempDir(), "volume"), Format: format, Size: 64 * vm.MiB}
-				tool(t, "create", "-q", "-f", format, to.Path, "64M")
-				if err := Write(context.Background(), file, image, to); err != nil {
-					t.Fatal(err)
-				}
-				tool(t, "compare", "-f", image.Format, "-F", format, path, to.Path)
-				if got := used(t, to.Path); got > 3*vm.MiB {
-					t.Errorf("the volume takes %s of the disk, the image has 2MiB of data: its holes are filled", got)
-				}
-				volume, err := os.Open(to.Path)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer volume.Close()
-				if after, err := Inspect(volume, format); err != nil || after.Size != to.Size {
-					t.Errorf("the volume is of %s afterwards, %v, want %s", after.Size, err, to.Size)
-				}
-			})
-		}
-	}
-}
-
-func TestCreateMakesAWholeFile(t *testing.T) {
-	for name, path := range images(t) {
-		t.Run(name, func(t *testing.T) {
-			file, image := inspected(t, path)
-			to := vm.Volume{Path: filepath.Join(t.TempDir(), "base.qcow2"), Format: Qcow2}
-			if err := Create(context.Background(), file, image, to); err != nil {
-				t.Fatal(err)
-			}
-			tool(t, "compare", "-f", image.Format, "-F", Qcow2, path, to.Path)
-			if _, made := inspected(t, to.Path); made.Size != image.Size {
-				t.Errorf("the base is of %s, the image of %s", made.Size, image.Size)
-			}
-		})
-	}
-}
-
-// A job may write to its image after it was judged.
-// The file is the one that was inspected, and its header another one since.
-func TestHeaderThatIsSwappedInIsRefused(t *testing.T) {
-	for name, options := range map[string][]string{
-		"backing file": {"-b", "HIDDEN", "-F", "raw"},
-		"data file":    {"-o", "data_file=HIDDEN,data_file_raw=on"},
+	enough := limits{memory: qemuMemory, cpu: time.Minute, file: vm.GiB}
+	for name, test := range map[string]struct {
+		path   string
+		set    func(*limits)
+		format []string
+		want   string
+	}{
+		"memory": {all["qcow2"], func(l *limits) { l.memory = 64 * vm.MiB }, nil, "64MiB of memory"},
+		"time":   {big, func(l *limits) { l.cpu = time.Second }, []string{"-c"}, "1s of CPU time"},
+		"file":   {all["qcow2"], func(l *limits) { l.file = vm.MiB }, nil, "1MiB of a file"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			hidden, path, other := filepath.Join(dir, "hidden"), filepath.Join(dir, "image.qcow2"), filepath.Join(dir, "other.qcow2")
-			tool(t, "create", "-q", "-f", "qcow2", path, "1M")
-			file, image := inspected(t, path)
-
-			tool(t, "create", "-q", "-f", "raw", hidden, "1M")
-			args := []string{"create", "-q", "-f", "qcow2"}
-			for _, option := range options {
-				args = append(args, strings.ReplaceAll(option, "HIDDEN", hidden))
-			}
-			tool(t, append(args, other, "1M")...)
-			content, err := os.ReadFile(other)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(path, content, 0o600); err != nil { // the same inode
-				t.Fatal(err)
-			}
-
-			to := vm.Volume{Path: filepath.Join(dir, "volume.img"), Format: Raw}
-			if err := Create(context.Background(), file, image, to); err == nil || !strings.Contains(err.Error(), "was written while") {
-				t.Errorf("got error %v, want one that says that the image was written", err)
+			file, image := inspected2(t, test.path, "")
+			l := enough
+			test.set(&l)
+			err := Copy{File: file, Image: image}.convert(context.Background(), conversion{
+				from: source(image), to: filepath.Join(t.TempDir(), "out"), name: "out",
+				options: append([]string{"-O", "qcow2"}, test.format...), limits: l,
+			})
+			want := "qemu-img was stopped: it used more than " + test.want
+			if err == nil || !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), test.path) {
+				t.Errorf("the error is %v, want one that names the image and says %q", err, want)
 			}
 		})
 	}
 }
 
-func TestCancelKillsQemuImg(t *testing.T) {
-	file, image := inspected(t, rawImage(t))
-	// A volume that nobody reads: qemu-img waits to open it.
-	fifo := filepath.Join(t.TempDir(), "volume")
+// 12 GiB of disk are copied within the limits of the smallest of volumes.
+func TestLargeDiskIsCopiedWithinTheLimits(t *testing.T) {
+	large := filepath.Join(t.TempDir(), "large.qcow2")
+	tool(t, "create", "-q", "-f", "qcow2", large, "12G")
+	for _, write := range []string{"write -P 1 0 64M", "write -P 2 6G 64M", "write -P 3 11G 64M"} {
+		run(t, "qemu-io", "-f", "qcow2", "-c", write, large)
+	}
+	tool(t, "convert", "-c", "-O", "qcow2", large, large+"c")
+	for _, path := range []string{large, large + "c"} {
+		for _, format := range []string{Qcow2, Raw} {
+			file, image := inspected(t, path)
+			to := newVolume(t, format, 12*vm.GiB)
+			if err := Fill(context.Background(), Copy{File: file, Image: image, To: to}); err != nil {
+				t.Error(err)
+			}
+			tool(t, "compare", "-f", Qcow2, "-F", format, path, to.Path)
+		}
+	}
+}
+
+// stuck is a run of qemu-img that waits for a secret which nobody tells.
+func stuck(t *testing.T, ctx context.Context, file *os.File, fifo string) error {
+	t.Helper()
+	return qemuImg{
+		args:   []string{"info", "--object", optionList("secret,id", "x", "file", fifo), "/proc/self/fd/3"},
+		image:  file,
+		limits: limits{memory: qemuMemory, cpu: time.Minute},
+	}.run(ctx)
+}
+
+func newFIFO(t *testing.T) string {
+	t.Helper()
+	fifo := filepath.Join(t.TempDir(), "secret")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return fifo
+}
+
+func TestContextEndsQemuImg(t *testing.T) {
+	file, _ := inspected(t, rawImage(t))
+	fifo := newFIFO(t)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	failed := make(chan error, 1)
-	go func() { failed <- Write(ctx, file, image, vm.Volume{Path: fifo, Format: Raw}) }()
+	go func() { failed <- stuck(t, ctx, file, fifo) }()
+	waitFor(t, "qemu-img to run", func() bool { return running(t, fifo) != 0 })
 
 	reason := errors.New("the task was stopped")
 	cancel(reason)
@@ -181,53 +148,70 @@ func TestCancelKillsQemuImg(t *testing.T) {
 			t.Errorf("the error is %v, want one that names the image and why", err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Fatal("Write has not returned 10 s after its context has ended")
+		t.Fatal("the run has not ended 10 s after its context")
+	}
+	if pid := running(t, fifo); pid != 0 {
+		t.Errorf("qemu-img runs on as process %d", pid)
 	}
 }
 
-// spoil makes the L1 table of a qcow2 be where none can be.
-func spoil(t *testing.T, path string) {
+func TestQemuImgDiesWithThePlugin(t *testing.T) {
+	if fifo := os.Getenv("TEST_STUCK_ON"); fifo != "" { // this is the plugin
+		file, err := os.Open("/dev/null")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Fatal(stuck(t, context.Background(), file, fifo))
+	}
+	fifo := newFIFO(t)
+	plugin := exec.Command(os.Args[0], "-test.run=^TestQemuImgDiesWithThePlugin$")
+	plugin.Env = append(os.Environ(), "TEST_STUCK_ON="+fifo)
+	if err := plugin.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "qemu-img to run", func() bool { return running(t, fifo) != 0 })
+	if err := plugin.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = plugin.Wait()
+	waitFor(t, "qemu-img to die", func() bool { return running(t, fifo) == 0 })
+}
+
+// running returns the process of a qemu-img that has an argument, 0 for none.
+func running(t *testing.T, argument string) int {
 	t.Helper()
-	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	for pid, cmdline := range cmdlines(t) {
+		if strings.HasPrefix(filepath.Base(strings.Split(cmdline, "\x00")[0]), "qemu-img") && strings.Contains(cmdline, argument) {
+			return pid
+		}
+	}
+	return 0
+}
+
+func cmdlines(t *testing.T) map[int]string {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
-	const l1TableOffset = 40
-	if _, err := file.WriteAt([]byte{0, 0, 0, 0, 0, 0, 0, 1}, l1TableOffset); err != nil {
-		t.Fatal(err)
+	found := make(map[int]string)
+	for _, path := range all {
+		var pid int
+		if _, err := fmt.Sscanf(path, "/proc/%d/cmdline", &pid); err != nil {
+			t.Fatal(err)
+		}
+		if cmdline, err := os.ReadFile(path); err == nil && len(cmdline) > 0 { // it may have ended
+			found[pid] = string(cmdline)
+		}
 	}
+	return found
 }
 
-func TestFailureNamesTheImage(t *testing.T) {
-	raw := rawImage(t)
-	broken := filepath.Join(t.TempDir(), "broken.qcow2")
-	tool(t, "convert", "-O", "qcow2", raw, broken)
-	spoil(t, broken)
-	file, image := inspected(t, broken)
-	missing := filepath.Join(t.TempDir(), "missing", "volume.qcow2")
-	for name, to := range map[string]vm.Volume{
-		"a broken image":                {Path: filepath.Join(t.TempDir(), "volume.qcow2"), Format: Qcow2},
-		"a directory that is not there": {Path: missing, Format: Qcow2},
-	} {
-		t.Run(name, func(t *testing.T) {
-			err := Create(context.Background(), file, image, to)
-			if err == nil {
-				t.Fatal("it succeeds")
-			}
-			said := err.Error()
-			if !strings.Contains(said, broken) || strings.Contains(said, "/proc/self/fd") || strings.Contains(said, "\n") {
-				t.Errorf("the error is %q, want one line that names %s and no descriptor", said, broken)
-			}
-		})
-	}
-}
-
-func TestQemuImgThatIsNotInstalled(t *testing.T) {
-	file, image := inspected(t, rawImage(t))
-	t.Setenv("PATH", t.TempDir())
-	err := Create(context.Background(), file, image, vm.Volume{Path: filepath.Join(t.TempDir(), "v"), Format: Raw})
-	if err == nil || !strings.Contains(err.Error(), "qemu-utils") {
-		t.Errorf("the error is %v, want one that names the package", err)
+func waitFor(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited 20 s for %s", what)
+		}
 	}
 }

@@ -1,6 +1,7 @@
-// Package share shows directories of the host to a guest: each is mounted
-// read-only on the host first, and that mount is what QEMU or virtiofsd is
-// given, so that nothing the guest does can write to it. The mounts of a VM are
+// Package share shows directories of the host to a guest: each is mounted on
+// the host first, read-only if the guest is not to write to it, and that mount
+// is what QEMU or virtiofsd is given, so that nothing the guest does can change
+// that. The mounts of a VM are
 // in a directory of its name, by which they are found again.
 package share
 
@@ -31,8 +32,8 @@ func Attach(shares []vm.Share) error {
 		if err := makeMountPoint(s); err != nil {
 			return fmt.Errorf("making a mount point for %s: %w", s.Target, err)
 		}
-		if err := bindReadOnly(s.Source, s.Mount); err != nil {
-			return fmt.Errorf("mounting %s read-only at %s: %w", s.Source, s.Mount, err)
+		if err := bind(s); err != nil {
+			return fmt.Errorf("mounting %s at %s: %w", s.Source, s.Mount, err)
 		}
 	}
 	return nil
@@ -52,14 +53,17 @@ func makeMountPoint(s vm.Share) error {
 	return os.MkdirAll(s.Mount, mode)
 }
 
-// bindReadOnly takes two steps: the kernel ignores the other flags of a mount
-// that binds.
-func bindReadOnly(source, target string) error {
-	if err := syscall.Mount(source, target, "", syscall.MS_BIND, ""); err != nil {
+// bind takes two steps: the kernel ignores the other flags of a mount that
+// binds.
+func bind(s vm.Share) error {
+	if err := syscall.Mount(s.Source, s.Mount, "", syscall.MS_BIND, ""); err != nil {
 		return err
 	}
-	const flags = syscall.MS_REMOUNT | syscall.MS_BIND | syscall.MS_RDONLY | syscall.MS_NOSUID | syscall.MS_NODEV
-	return syscall.Mount("", target, "", flags, "")
+	var flags uintptr = syscall.MS_REMOUNT | syscall.MS_BIND | syscall.MS_NOSUID | syscall.MS_NODEV
+	if s.ReadOnly {
+		flags |= syscall.MS_RDONLY
+	}
+	return syscall.Mount("", s.Mount, "", flags, "")
 }
 
 // Detach undoes Attach for all directories of a VM, known only by its name.

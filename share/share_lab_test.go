@@ -50,15 +50,15 @@ func runInNamespace(environment []string) int {
 
 const name = "virt-task-5a6e215e"
 
-// shared returns two directories to share, with a file each, and has them
-// detached when the test ends.
+// shared returns two directories to share read-only, with a file each, and has
+// them detached when the test ends.
 func shared(t *testing.T) []vm.Share {
 	t.Helper()
 	var shares []vm.Share
 	for _, tag := range []string{"alloc", "local"} {
 		source := t.TempDir()
 		write(t, filepath.Join(source, "index.html"), tag)
-		shares = append(shares, vm.Share{Tag: tag, Source: source, Mount: Mount(name, tag), Target: "/" + tag})
+		shares = append(shares, vm.Share{Tag: tag, Source: source, Mount: Mount(name, tag), Target: "/" + tag, ReadOnly: true})
 	}
 	t.Cleanup(func() {
 		if err := Detach(name); err != nil {
@@ -124,6 +124,48 @@ func TestAttachShowsDirectoriesReadOnly(t *testing.T) {
 			}
 		}
 		mustRead(t, filepath.Join(s.Source, "index.html"), s.Tag)
+	}
+}
+
+func TestAttachShowsADirectoryThatCanBeWritten(t *testing.T) {
+	shares := shared(t)
+	shares[0].ReadOnly = false
+	attach(t, shares)
+	written, readOnly := shares[0], shares[1]
+	write(t, filepath.Join(written.Mount, "new"), "by the guest")
+	mustRead(t, filepath.Join(written.Source, "new"), "by the guest")
+	if err := os.WriteFile(filepath.Join(readOnly.Mount, "new"), nil, 0o644); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("writing a file in %s, which is beside one that can be written: %v, want %v", readOnly.Tag, err, syscall.EROFS)
+	}
+	if err := Detach(name); err != nil {
+		t.Fatal(err)
+	}
+	mustRead(t, filepath.Join(written.Source, "new"), "by the guest")
+}
+
+// What a guest writes is data to the host: no device that it makes is one, and
+// no program that it leaves is another user's.
+func TestAttachGivesNoMeaningToWhatTheGuestWrites(t *testing.T) {
+	shares := shared(t)
+	shares[0].ReadOnly = false
+	attach(t, shares)
+	for _, s := range shares {
+		var fs syscall.Statfs_t
+		if err := syscall.Statfs(s.Mount, &fs); err != nil {
+			t.Fatal(err)
+		}
+		const want = syscall.MS_NOSUID | syscall.MS_NODEV
+		if fs.Flags&want != want {
+			t.Errorf("%s is mounted with the flags %#x, want %#x (nosuid, nodev) in them", s.Tag, fs.Flags, want)
+		}
+	}
+	device := filepath.Join(shares[0].Mount, "null")
+	if err := syscall.Mknod(device, syscall.S_IFCHR|0o666, 1<<8|3); err != nil {
+		t.Fatal(err)
+	}
+	if file, err := os.Open(device); err == nil {
+		file.Close()
+		t.Error("a device in a directory of the guest's can be opened, want it to be refused")
 	}
 }
 

@@ -36,8 +36,10 @@ type Spec struct {
 func (s *Spec) Volumes() []Volume {
 	var all []Volume
 	for _, d := range s.Disks {
-		all = append(all, d.Volume)
-		if d.Base != nil {
+		if d.Volume.Pool != "" {
+			all = append(all, d.Volume)
+		}
+		if d.Base != nil && d.Base.Staging.Pool != "" {
 			all = append(all, d.Base.Staging)
 		}
 	}
@@ -72,43 +74,83 @@ const (
 	CPUMaximum = "maximum"          // all that the accelerator can emulate
 )
 
-// Disk is one disk of a VM: a volume of a pool, and how the guest sees it.
+// Disk is one disk of a VM: a volume of a pool or a block device, and how the
+// guest sees it.
 type Disk struct {
 	Volume   Volume
-	Device   string // target name, "vda"
-	Bus      string // "virtio"
-	Driver   string // libvirt's disk driver, "qemu"
+	Device   string   // target name, "vda"
+	Bus      string   // "virtio", "scsi", "sata", "ide" or "usb"
+	Driver   string   // libvirt's disk driver, "qemu"
+	Kind     DiskKind // what the guest takes it for
 	ReadOnly bool
 
-	// Image is what the volume is filled with at first; nil: an empty disk.
+	// Image is what the volume is filled with at first; nil: an empty disk, or
+	// one that overlays Base.
 	Image *Image
-	// Base is the volume that this disk overlays; nil: the image is copied.
+	// OverwriteOnce has a block device filled with Image even if it holds data,
+	// unless the file of this path exists, which is made then. "": never.
+	OverwriteOnce string
+	// Base is the volume that this disk overlays; nil: none.
 	Base *Base
 }
 
-// Base is a volume that disks overlay, one for all that have the same image.
+// DiskName is the name of the i-th disk of those that share a prefix: vda, …,
+// vdz, vdaa, …
+func DiskName(prefix string, i int) string {
+	letters := ""
+	for i++; i > 0; i = (i - 1) / 26 {
+		letters = string(rune('a'+(i-1)%26)) + letters
+	}
+	return prefix + letters
+}
+
+// DiskKind is what a guest takes a disk for, by libvirt's name.
+type DiskKind string
+
+// The kinds of disks.
+const (
+	HardDisk DiskKind = "disk"
+	CDROM    DiskKind = "cdrom"
+	LUN      DiskKind = "lun" // a device that is given the guest's SCSI commands
+)
+
+// Base is a volume that disks overlay.
 type Base struct {
 	Volume
 	// Staging is where this VM makes the base when the pool does not have it:
-	// it becomes Volume once it is complete.
+	// it becomes Volume once it is complete. It has no name where Volume is not
+	// the driver's to make.
 	Staging Volume
 }
 
-// Volume is a piece of storage in a pool.
+// Volume is a piece of storage: a volume of a pool, or a block device.
 type Volume struct {
-	Pool   string
-	Name   string
-	Path   string // absolute path of the volume, as QEMU opens it
+	Pool   string // libvirt's name of the pool; "": a block device of the host's
+	Name   string // in its pool
+	Path   string // absolute path by which QEMU opens it; "" in a Ceph pool
+	RBD    *RBD   // how QEMU reaches it in a Ceph pool; nil elsewhere
 	Format string // "qcow2" or "raw"
 	Size   Bytes  // virtual size
 	Sparse bool
+	// Parent is the volume of the same pool that this one overlays; "": none.
+	Parent string
+	// Keep is how long it stays after its task has ended.
+	Keep time.Duration
+}
+
+// RBD is a pool of a Ceph cluster, as its clients reach it. It holds no key.
+type RBD struct {
+	Pool     string   // Ceph's name of the pool
+	Monitors []string // "host:port"; an IPv6 address is in brackets
+	User     string   // Ceph's name of the client, without "client."
+	Secret   string   // UUID of the libvirt secret that holds the client's key
 }
 
 // Image is an image file on the host that was inspected and may be used.
 type Image struct {
 	Path   string // where it was found
-	Format string
-	Size   Bytes // virtual size
+	Format string // "raw", "qcow2", "vmdk", "vdi", "vhdx" or "vpc"
+	Size   Bytes  // virtual size
 	// Version is that of the file as it was inspected: it changes when the file
 	// is written.
 	Version string
@@ -149,15 +191,16 @@ const (
 	NineP    ShareType = "9p"
 )
 
-// Share is a directory of the host that the guest sees, read-only.
+// Share is a directory of the host that the guest sees.
 type Share struct {
 	Type   ShareType
 	Tag    string // name of the share in the guest, at most 31 bytes
 	Source string // directory of the host that is shown
-	// Mount is where the host mounts Source read-only: the directory that is
-	// handed to QEMU.
-	Mount  string
-	Target string // where the guest mounts it, "/local"
+	// Mount is where the host mounts Source: the directory that is handed to
+	// QEMU. If it is read-only there, no guest can write to it.
+	Mount    string
+	Target   string // where the guest mounts it, "/local"
+	ReadOnly bool
 }
 
 // Seed is what cloud-init is told.

@@ -32,19 +32,27 @@ func TestBytesString(t *testing.T) {
 func TestVolumesAreAllThatIsMadeForTheVMAlone(t *testing.T) {
 	s := Spec{
 		Disks: []Disk{
-			{Volume: Volume{Name: "copied"}},
+			{Volume: Volume{Pool: "local", Name: "copied"}},
 			{
-				Volume: Volume{Name: "overlay"},
-				Base:   &Base{Volume: Volume{Name: "base of many"}, Staging: Volume{Name: "staging"}},
+				Volume: Volume{Pool: "local", Name: "overlay"},
+				Base: &Base{
+					Volume:  Volume{Pool: "local", Name: "base of many"},
+					Staging: Volume{Pool: "local", Name: "staging"},
+				},
 			},
+			{
+				Volume: Volume{Pool: "local", Name: "overlay of a volume"},
+				Base:   &Base{Volume: Volume{Pool: "local", Name: "somebody's volume"}},
+			},
+			{Volume: Volume{Path: "/dev/loop0"}},
 		},
-		SeedVolume: Volume{Name: "seed"},
+		SeedVolume: Volume{Pool: "local", Name: "seed"},
 	}
 	var got []string
 	for _, v := range s.Volumes() {
 		got = append(got, v.Name)
 	}
-	if want := []string{"copied", "overlay", "staging", "seed"}; !slices.Equal(got, want) {
+	if want := []string{"copied", "overlay", "staging", "overlay of a volume", "seed"}; !slices.Equal(got, want) {
 		t.Errorf("Volumes() = %q, want %q", got, want)
 	}
 }

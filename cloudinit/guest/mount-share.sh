@@ -1,14 +1,14 @@
-# Mounts a directory of the task, at each boot: sh -c "$this" mount-share TYPE TAG DIRECTORY
-type=$1 tag=$2 directory=$3
+# Mounts a directory of the task, at each boot: sh -c "$this" mount-share TYPE TAG DIRECTORY ro|rw
+type=$1 tag=$2 directory=$3 access=$4
 mountpoint -q "$directory" && exit
 mkdir -p "$directory"
 case $type in
 9p)
-	options=trans=virtio,version=9p2000.L,ro,msize=262144
+	options=trans=virtio,version=9p2000.L,$access,msize=262144
 	advice='use an image whose kernel has it'
 	;;
 *)
-	options=ro
+	options=$access
 	advice='use an image whose kernel has it, or set mounts = "9p" in the config of the task'
 	;;
 esac

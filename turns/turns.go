@@ -1,19 +1,20 @@
-package driver
+// Package turns lets one goroutine at a time work on a thing that has a name.
+package turns
 
 import (
 	"context"
 	"sync"
 )
 
-// turns lets one goroutine at a time work on a thing, known by its name.
-type turns struct {
+// Turns is a set of locks, by name. Its zero value is ready to use.
+type Turns struct {
 	mu    sync.Mutex // guards taken
 	taken map[string]chan struct{}
 }
 
-// take waits until nobody else works on the thing, or the context ends. The
+// Take waits until nobody else works on the thing, or the context ends. The
 // turn is over when the function that it returns is called.
-func (t *turns) take(ctx context.Context, name string) (done func(), err error) {
+func (t *Turns) Take(ctx context.Context, name string) (done func(), err error) {
 	for {
 		t.mu.Lock()
 		over, taken := t.taken[name]

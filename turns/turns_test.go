@@ -1,4 +1,4 @@
-package driver
+package turns
 
 import (
 	"context"
@@ -8,12 +8,12 @@ import (
 )
 
 func TestOneAtATimeHasItsTurn(t *testing.T) {
-	var all turns
+	var all Turns
 	var working, done int
 	var wait sync.WaitGroup
 	for range 50 {
 		wait.Go(func() {
-			over, err := all.take(t.Context(), "a")
+			over, err := all.Take(t.Context(), "a")
 			if err != nil {
 				t.Error(err)
 				return
@@ -33,18 +33,18 @@ func TestOneAtATimeHasItsTurn(t *testing.T) {
 }
 
 func TestWaitingForATurnEndsWithTheContext(t *testing.T) {
-	var all turns
-	over, err := all.take(t.Context(), "a")
+	var all Turns
+	over, err := all.Take(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer over()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := all.take(ctx, "a"); !errors.Is(err, context.Canceled) {
+	if _, err := all.Take(ctx, "a"); !errors.Is(err, context.Canceled) {
 		t.Errorf("got error %v, want that of the context", err)
 	}
-	other, err := all.take(ctx, "b")
+	other, err := all.Take(ctx, "b")
 	if err != nil {
 		t.Fatalf("another thing is not free: %v", err)
 	}

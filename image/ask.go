@@ -1,0 +1,126 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+
+	"nomad-driver-virt/vm"
+)
+
+// virtualSize asks qemu-img for the size of an image's disk.
+func virtualSize(ctx context.Context, file *os.File, image vm.Image) (vm.Bytes, error) {
+	var info struct {
+		VirtualSize int64  `json:"virtual-size"`
+		Backing     string `json:"backing-filename"`
+		Encrypted   bool   `json:"encrypted"`
+	}
+	if err := ask(ctx, file, image, infoLimits(), &info, "info"); err != nil {
+		return 0, damaged(file, err)
+	}
+	switch {
+	case info.Backing != "":
+		return 0, errOverlay()
+	case info.Encrypted:
+		return 0, errEncrypted()
+	case info.VirtualSize < 0:
+		return 0, errors.New("the image says that it is a disk of a negative size; it is damaged")
+	}
+	return vm.Bytes(info.VirtualSize), nil
+}
+
+// Check refuses an image that is damaged, or cut off: copied, it would read as
+// zeros where its data was. Clusters that nothing refers to are no damage. Of
+// raw images there is nothing to be known, and VHDs are checked as they are
+// opened. A file that lacks less than its last cluster passes: QEMU itself
+// leaves files that end within one.
+func Check(ctx context.Context, file *os.File, image vm.Image) error {
+	if image.Format == Raw || image.Format == VPC {
+		return nil
+	}
+	if image.Format == VDI {
+		info, err := file.Stat()
+		if err != nil {
+			return err
+		}
+		if err := checkVDI(file, info.Size()); err != nil {
+			return err
+		}
+	}
+	var found struct{} // the exit code says it
+	err := ask(ctx, file, image, checkLimits(image.Size), &found, "check")
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == checkFoundLeaks {
+		return nil
+	}
+	return damaged(file, err)
+}
+
+// checkFoundLeaks is qemu-img's exit code for clusters that nothing refers to.
+//
+// See https://www.qemu.org/docs/master/tools/qemu-img.html, "check"
+const checkFoundLeaks = 3
+
+// damaged says what to do where qemu-img does not like an image. Other errors
+// are not the image's.
+func damaged(file *os.File, err error) error {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return err
+	}
+	return fmt.Errorf("the image %s is damaged or cut off; fetch it again: %w", file.Name(), err)
+}
+
+// Needs tells how much of a pool's directory a volume takes once an image was
+// written to it: never less than that, and a little more where the format's own
+// tables are estimated. A volume of a Ceph pool takes nothing of a directory.
+func Needs(ctx context.Context, file *os.File, image vm.Image, to vm.Volume) (vm.Bytes, error) {
+	size := max(to.Size, image.Size)
+	metadata := vm.Bytes(0)
+	if to.Format == Qcow2 {
+		metadata = qcow2Metadata(size)
+	}
+	switch {
+	case to.RBD != nil:
+		return 0, nil
+	case !to.Sparse:
+		return size + metadata, nil
+	case image.Format == Raw:
+		data, err := allocated(file, int64(image.Size), to.Format)
+		return data + metadata, err
+	}
+	// QEMU does not measure what a sparse raw file takes: its data is what it
+	// would be in a qcow2.
+	var needs struct {
+		Required vm.Bytes `json:"required"`
+	}
+	err := ask(ctx, file, image, checkLimits(image.Size), &needs, "measure", "-O", Qcow2)
+	return min(needs.Required, size) + metadata, err
+}
+
+// ask runs a command of qemu-img on an image and decodes its answer. An image
+// that was written meanwhile is refused: the answer may be of another header.
+func ask(ctx context.Context, file *os.File, image vm.Image, l limits, answer any, command ...string) error {
+	out := &head{max: 1 << 20}
+	from := source(image)
+	err := qemuImg{
+		args:   append(command, "--output=json", from),
+		image:  file,
+		names:  []string{from, file.Name()},
+		limits: l,
+		stdout: out,
+	}.run(ctx)
+	if err := unwritten(file, image); err != nil {
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(out.text.Bytes(), answer); err != nil {
+		return fmt.Errorf("reading what qemu-img %s says of %s: %w", command[0], file.Name(), err)
+	}
+	return nil
+}
