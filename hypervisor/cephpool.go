@@ -29,7 +29,7 @@ const (
 )
 
 // EnsureCephPool has libvirt know and run a pool of that name that is a pool of
-// a Ceph cluster, start it with the host, and hold the key of its client, in
+// a Ceph cluster, and hold the key of its client, in
 // base64, for QEMU. A pool that runs with other monitors, another user or secret
 // is stopped and started anew, which no VM notices. A pool of that name that is
 // something else is an error that says both.
@@ -46,7 +46,7 @@ func (h *Host) EnsureCephPool(ctx context.Context, name string, r vm.RBD, key st
 	}
 	client, err := h.connection(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("starting storage pool %s: %w", name, err)
 	}
 	pool, now := h.cephPool(name), told{client, r, key}
 	if pool.runs(now) {
@@ -80,16 +80,16 @@ func (h *Host) ensureSecret(ctx context.Context, pool string, now, before told) 
 		return fmt.Errorf("the key of client.%s for storage pool %s is not the base64 that `ceph auth print-key client.%s` writes",
 			now.rbd.User, pool, now.rbd.User)
 	}
-	var uuid libvirt.UUID
-	if n, err := hex.Decode(uuid[:], []byte(strings.ReplaceAll(now.rbd.Secret, "-", ""))); err != nil || n != len(uuid) {
-		return fmt.Errorf("the secret of storage pool %s has no UUID: %q", pool, now.rbd.Secret)
+	uuid, err := parseUUID(now.rbd.Secret)
+	if err != nil {
+		return fmt.Errorf("the secret of storage pool %s: %w", pool, err)
 	}
 	return do(ctx, h, "handing libvirt the key of storage pool "+pool, func(c *libvirt.Libvirt) error {
 		secret, err := c.SecretLookupByUUID(uuid)
 		switch {
 		case isCode(err, libvirt.ErrNoSecret):
 			secret, err = defineSecret(c, uuid, now.rbd.Secret, pool)
-		case err == nil && before.client == now.client && before.key == now.key:
+		case err == nil && before.client == now.client && before.key == now.key && before.rbd.Secret == now.rbd.Secret:
 			return nil
 		}
 		if err != nil {
@@ -97,6 +97,14 @@ func (h *Host) ensureSecret(ctx context.Context, pool string, now, before told) 
 		}
 		return c.SecretSetValue(secret, value, 0)
 	})
+}
+
+func parseUUID(written string) (libvirt.UUID, error) {
+	raw, err := hex.DecodeString(strings.ReplaceAll(written, "-", ""))
+	if err != nil || len(raw) != len(libvirt.UUID{}) {
+		return libvirt.UUID{}, fmt.Errorf("%q is no UUID", written)
+	}
+	return libvirt.UUID(raw), nil
 }
 
 func defineSecret(c *libvirt.Libvirt, uuid libvirt.UUID, written, pool string) (libvirt.Secret, error) {
@@ -134,9 +142,8 @@ func (h *Host) ensureCephPoolDefined(ctx context.Context, name string, r vm.RBD)
 		if err != nil {
 			return false, err
 		}
-		if err := c.StoragePoolSetAutostart(pool, 1); err != nil {
-			return false, err
-		}
+		// Not by itself when libvirt starts: with Ceph away, libvirt would answer
+		// nobody before it has given up.
 		active, err := c.StoragePoolIsActive(pool)
 		return active == 1, err
 	})
@@ -305,17 +312,15 @@ type told struct {
 	key    string
 }
 
-// cephPools holds a cephPool for each pool of each Host.
-var cephPools sync.Map // by cephPoolKey
-
-type cephPoolKey struct {
-	host *Host
-	name string
-}
-
 func (h *Host) cephPool(name string) *cephPool {
-	pool, _ := cephPools.LoadOrStore(cephPoolKey{h, name}, &cephPool{turn: make(chan struct{}, 1)})
-	return pool.(*cephPool)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	pool, is := h.cephPools[name]
+	if !is {
+		pool = &cephPool{turn: make(chan struct{}, 1)}
+		h.cephPools[name] = pool
+	}
+	return pool
 }
 
 // take waits until nobody else tells libvirt of the pool.

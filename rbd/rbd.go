@@ -139,7 +139,7 @@ func (p Pool) Remove(ctx context.Context, name string) error {
 	switch {
 	case errors.Is(err, ErrNotExist):
 		return nil
-	case errors.Is(err, ErrInUse), errors.Is(err, errSnapshots):
+	case errors.Is(err, ErrInUse):
 		return p.naming(ctx, name, err)
 	}
 	return err

@@ -134,7 +134,32 @@ func (c *Ceph) Remove(ctx context.Context, v vm.Volume) error {
 			return err
 		}
 	}
-	return c.listed(ctx, c.RBD.Remove(ctx, v.Name))
+	return c.listed(ctx, c.removeClosed(ctx, v.Name))
+}
+
+const (
+	// watchedFor is how long Ceph takes a client that died for one that lives.
+	watchedFor = 30 * time.Second
+	askEvery   = 2 * time.Second
+)
+
+// removeClosed waits for Ceph to notice that a QEMU has died.
+func (c *Ceph) removeClosed(ctx context.Context, name string) error {
+	over := time.NewTimer(watchedFor)
+	defer over.Stop()
+	for {
+		err := c.RBD.Remove(ctx, name)
+		if !errors.Is(err, rbd.ErrOpen) {
+			return err
+		}
+		select {
+		case <-over.C:
+			return err
+		case <-ctx.Done():
+			return err
+		case <-time.After(askEvery):
+		}
+	}
 }
 
 // List asks the cluster.

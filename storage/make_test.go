@@ -285,8 +285,8 @@ func TestProgressTellsEachQuarterOfWhatTakesLong(t *testing.T) {
 			[]string{"Copying: 25% done after 30s", "Copying: 50% done after 50s", "Copying: 75% done after 1m20s"},
 		},
 		"the last quarter alone, of several that are over at once": {
-			[]step{{4 * time.Second, 0.4}, {time.Second, 0.6}, {400 * time.Millisecond, 0.7}, {0, 0.95}},
-			[]string{"Copying: 50% done after 5s", "Copying: 75% done after 5s"},
+			[]step{{4 * time.Second, 0.4}, {time.Second, 0.6}, {time.Second, 0.7}, {time.Second, 0.95}},
+			[]string{"Copying: 50% done after 5s", "Copying: 75% done after 7s"},
 		},
 		"nothing when it begins": {[]step{{time.Minute, 0}, {0, 0.2}}, nil},
 		"no step back":           {[]step{{time.Minute, 0.5}, {time.Second, 0.25}, {time.Second, 0.5}}, []string{"Copying: 50% done after 1m0s"}},
