@@ -190,18 +190,22 @@ type halts struct {
 	tries   int       // to have it go on, since it last ran for a while
 	tryAt   time.Time
 	tellAt  time.Time
-	told    map[string]bool // sorts of trouble, since it was told that the guest goes on
+	wentOn  bool            // was what was told last
+	told    map[string]bool // sorts of trouble, since then
 }
 
 // begin notes that the guest was halted.
 func (h *halts) begin(now time.Time, t trouble, r room) {
-	calm := now.Sub(h.since) >= calmAfter
-	if calm {
+	ran := now.Sub(h.since)
+	if ran >= calmAfter {
 		h.tries = 0
 	}
-	h.tellAt = now
-	if !calm && len(h.told) == 0 { // it was told a moment ago that the guest goes on
+	switch {
+	case !h.wentOn || ran >= calmAfter:
+		h.tellAt = now
+	case ran >= h.lasting():
 		h.tellAt = now.Add(calmAfter)
+	default: // it was let go in vain, and is halted for as long as before
 	}
 	h.halted, h.since, h.trouble, h.found = true, now, t, r
 	h.tryAt = now.Add(h.patience())
@@ -224,7 +228,7 @@ func (h *halts) mustTell(now time.Time) bool {
 	if h.told == nil {
 		h.told = make(map[string]bool)
 	}
-	h.told[h.trouble.sort()] = true
+	h.told[h.trouble.sort()], h.wentOn = true, false
 	return true
 }
 
@@ -267,14 +271,17 @@ func (h *halts) runs(now time.Time) (tell bool, again time.Duration) {
 	if len(h.told) == 0 {
 		return false, 0
 	}
-	// An error may take a while to come back: some devices answer late.
-	lasted := calmAfter
-	if h.trouble.full && h.found != nil {
-		lasted = settledAfter
+	if ran := now.Sub(h.since); ran < h.lasting() {
+		return false, h.lasting() - ran
 	}
-	if ran := now.Sub(h.since); ran < lasted {
-		return false, lasted - ran
-	}
-	h.told = nil
+	h.told, h.wentOn = nil, true
 	return true, 0
+}
+
+// lasting is how long the guest has to run for its trouble to be over.
+func (h *halts) lasting() time.Duration {
+	if h.trouble.full && h.found != nil {
+		return settledAfter
+	}
+	return calmAfter // some devices take a while to tell of an error
 }

@@ -271,7 +271,7 @@ func TestPlanRefusesMounts(t *testing.T) {
 		}
 	}
 	testRefusals(t, []refusal{
-		refused("/", taken),
+		refused("/", "is the root of the guest; mount the volume elsewhere"),
 		refused("/alloc", taken),
 		refused("/local/", taken),
 		refused("/srv/../secrets", taken),

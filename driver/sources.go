@@ -118,7 +118,7 @@ func lookAtMounts(all []*drivers.MountConfig) []mount {
 		info, err := os.Stat(m.HostPath)
 		switch {
 		case err != nil:
-			found.err = fmt.Errorf("Nomad's volume is not at %s on this host: %w", m.HostPath, err)
+			found.err = fmt.Errorf("the volume is not at %s on this host: %w", m.HostPath, err)
 		case info.IsDir():
 			found.kind = mountsDirectory
 		case info.Mode()&(fs.ModeDevice|fs.ModeCharDevice) == fs.ModeDevice:

@@ -241,7 +241,7 @@ func TestMountsAreLookedAt(t *testing.T) {
 		{TaskPath: "/d", HostPath: "/dev/null"},
 		{TaskPath: "/e", HostPath: missing},
 	})
-	if err := got[4].err; err == nil || err.Error() != "Nomad's volume is not at "+missing+" on this host: stat "+missing+
+	if err := got[4].err; err == nil || err.Error() != "the volume is not at "+missing+" on this host: stat "+missing+
 		": no such file or directory" {
 		t.Errorf("of a volume that is not there is told %v", err)
 	}

@@ -192,9 +192,15 @@ func TestJournalComesBackFromLibvirt(t *testing.T) {
 
 	got, err := h.Journal(t.Context(), s.Name)
 	must(t, err)
-	want := domxml.Journal{Owner: s.Owner}
+	want := domxml.Journal{Owner: s.Owner, Disks: make(map[string]vm.Volume)}
 	for _, v := range s.Volumes() {
-		want.Volumes = append(want.Volumes, vm.Volume{Pool: v.Pool, Name: v.Name, Path: v.Path})
+		noted := vm.Volume{Pool: v.Pool, Name: v.Name, Path: v.Path}
+		want.Volumes = append(want.Volumes, noted)
+		for _, d := range s.Disks {
+			if d.Volume.Name == v.Name {
+				want.Disks[d.Device] = noted
+			}
+		}
 	}
 	for _, i := range s.Interfaces {
 		want.Interfaces = append(want.Interfaces, vm.Interface{Network: i.Network, MAC: i.MAC})
