@@ -102,7 +102,7 @@ func TestOneAtATimeTellsLibvirtOfAPool(t *testing.T) {
 
 func TestRefreshesThatAreAskedForMeanwhileAreOne(t *testing.T) {
 	now := told{client: &libvirt.Libvirt{}, rbd: cephRBD, key: "a"}
-	pool := (&Host{}).cephPool("ceph")
+	pool := (&Host{cephPools: make(map[string]*cephPool)}).cephPool("ceph")
 	pool.tell(now)
 	mustRefresh := func(what string, got, want bool) {
 		t.Helper()
@@ -124,7 +124,7 @@ func TestRefreshesThatAreAskedForMeanwhileAreOne(t *testing.T) {
 
 func TestAPoolIsKnownToRunWhileItIsRefreshed(t *testing.T) {
 	now := told{client: &libvirt.Libvirt{}, rbd: cephRBD, key: "a"}
-	pool := (&Host{}).cephPool("ceph")
+	pool := (&Host{cephPools: make(map[string]*cephPool)}).cephPool("ceph")
 	pool.tell(now)
 	if pool.runs(now) {
 		t.Error("it is taken to run though nothing tells so")
