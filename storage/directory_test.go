@@ -200,6 +200,10 @@ func TestVolumeInUseIsFoundHoweverItsOverlayNamesIt(t *testing.T) {
 		"by a path that is not clean": func(d *Directory) string { return d.Path + "//../" + filepath.Base(d.Path) + "/" + base },
 		"by a symlink of the pool's":  func(*Directory) string { return filepath.Join(elsewhere, base) },
 		"by a link to it":             func(*Directory) string { return "link" },
+		"by a name with a protocol":   func(*Directory) string { return "file:" + base },
+		"by a description": func(*Directory) string {
+			return `json:{"driver":"qcow2","file":{"driver":"file","filename":"` + base + `"}}`
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := directory(t)

@@ -144,15 +144,15 @@ func fillDevice(ctx context.Context, d vm.Disk, source *os.File, tell Tell) erro
 			"source { overwrite = true } has it written", d.Device, device.Path, d.Image.Path)
 		return nil
 	}
-	if once && !done {
-		// First: if the copy does not end, the device itself tells.
-		if err := os.WriteFile(d.OverwriteOnce, nil, 0o600); err != nil {
-			return err
-		}
-	}
 	began := time.Now()
 	if err := copyImage(ctx, device.Fill, d, d.Volume, source, tell); err != nil {
 		return err
+	}
+	if once {
+		// Before this no guest has run on it: to write it twice loses nothing.
+		if err := os.WriteFile(d.OverwriteOnce, nil, 0o600); err != nil {
+			return err
+		}
 	}
 	tell("Wrote image %s to disk %s, %s, in %s", d.Image.Path, d.Device, device.Path, since(began))
 	return nil
