@@ -72,6 +72,9 @@ func OpenDevice(path string) (*Device, error) {
 	if err == nil && size == 0 {
 		err = fmt.Errorf("the block device %s is of no size", path)
 	}
+	if err == nil {
+		err = refuseOpenInQEMU(file)
+	}
 	if err != nil {
 		file.Close()
 		return nil, err

@@ -117,10 +117,22 @@ func mustTell(t *testing.T, told *events, want, imagePath, at string) {
 }
 
 func TestDeviceWithoutAnImageIsNotTouched(t *testing.T) {
-	d := vm.Disk{Device: "vdb", Volume: vm.Volume{Path: "/dev/none"}, OverwriteOnce: filepath.Join(t.TempDir(), ".written-vdb")}
+	held := data('o', 4*mib)
+	d := vm.Disk{Device: "vdb", OverwriteOnce: filepath.Join(t.TempDir(), ".written-vdb")}
+	d.Volume.Path = device(t, held)
 	must(t, inPool(&fakePool{}).Make(t.Context(), d, nil, nil))
+	mustHold(t, d.Volume.Path, false, data('n', mib), held)
 	if exists(d.OverwriteOnce) {
 		t.Error("it is taken to be written")
+	}
+}
+
+func TestNoGuestBootsFromHalfAnImage(t *testing.T) {
+	at := device(t, make([]byte, 8*mib))
+	unfinished(t, at)
+	err := inPool(&fakePool{}).Make(t.Context(), vm.Disk{Device: "vdb", Volume: vm.Volume{Path: at}}, nil, nil)
+	if err == nil || !strings.Contains(err.Error(), at) || !strings.Contains(err.Error(), "did not end") {
+		t.Errorf("a job without an image on a device that is unfinished: %v, want an error that names it, and why", err)
 	}
 }
 

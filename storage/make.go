@@ -122,7 +122,7 @@ func quarters(began time.Time, what string, tell Tell) func(float64) {
 // that is blank, or to be overwritten in this allocation.
 func fillDevice(ctx context.Context, d vm.Disk, source *os.File, tell Tell) error {
 	if d.Image == nil {
-		return nil
+		return image.RefuseUnfinished(d.Volume.Path)
 	}
 	device, err := image.OpenDevice(d.Volume.Path)
 	if err != nil {
