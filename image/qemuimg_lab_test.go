@@ -73,7 +73,7 @@ func TestLimitThatIsHitIsUnderstood(t *testing.T) {
 		format []string
 		want   string
 	}{
-		"memory": {all["qcow2"], func(l *limits) { l.memory = 64 * vm.MiB }, nil, "64MiB of memory"},
+		"memory": {all["qcow2"], func(l *limits) { l.memory = 40 * vm.MiB }, nil, "40MiB of memory"},
 		"time":   {big, func(l *limits) { l.cpu = time.Second }, []string{"-c"}, "1s of CPU time"},
 		"file":   {all["qcow2"], func(l *limits) { l.file = vm.MiB }, nil, "1MiB of a file"},
 	} {
