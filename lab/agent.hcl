@@ -20,6 +20,13 @@ client {
   # A guest needs longer to shut down than the 30 s that Nomad allows at most.
   max_kill_timeout = "3m"
 
+  # The plugins for host volumes: loop-device, and Nomad's own mkdir.
+  host_volume_plugin_dir = "/run/lab/volume-plugins"
+
+  host_volume "static" {
+    path = "/var/lib/virt/static"
+  }
+
   host_network "loopback" {
     cidr      = "127.0.0.0/8"
     interface = "lo"
@@ -49,9 +56,24 @@ plugin "nomad-driver-virt" {
     image_paths     = ["/var/lib/virt/images"]
     user_data_paths = ["/var/lib/virt/user-data"]
     storage_pools {
+      default = "local"
       directory "local" {
         path = "/var/lib/virt/storage"
       }
+      # On a file system of 256 MiB.
+      directory "small" {
+        path = "/var/lib/virt/small/pool"
+      }
+      # The driver is unhealthy where a pool is out of reach: ceph-start and
+      # ceph-stop turn the mark of these lines into another sort of comment.
+#ceph#      ceph "ceph" {
+#ceph#        pool  = "nomad-pool"
+#ceph#        hosts = ["10.99.0.2:3300"]
+#ceph#        authentication {
+#ceph#          username = "nomad"
+#ceph#          secret   = "@CEPH_KEY@"
+#ceph#        }
+#ceph#      }
     }
   }
 }

@@ -35,6 +35,9 @@ if [ -z "${KVM:-}" ]; then
 	for i in {0..255}; do # macvtap devices turn up in the host's
 		ln -s ".host/tap$i" "$dev/tap$i"
 	done
+	for i in {0..63}; do # the kernel adds loop devices to the host's
+		[ -e "$dev/loop$i" ] || mknod -m 600 "$dev/loop$i" b 7 "$i"
+	done
 	mount --bind /dev/pts "$dev/pts"
 	mount -t tmpfs tmpfs "$dev/shm"
 	mount --rbind "$dev" /dev
@@ -49,10 +52,13 @@ for image in "$@"; do
 done
 
 over "$state/etc-libvirt" /etc/libvirt
+over "$state/etc-ceph" /etc/ceph
 over "$state/lib-libvirt" /var/lib/libvirt
 over "$state/cache-libvirt" /var/cache/libvirt
 over "$logs/libvirt" /var/log/libvirt
-mkdir -p "$state/virt" /var/lib/virt
+# A small file system, to see what comes of a full one.
+mkdir -p "$state/virt/small" /var/lib/virt
+mount -t tmpfs -o size=256m,mode=755 tmpfs "$state/virt/small"
 mount --rbind "$state/virt" /var/lib/virt
 
 # Last: what is under the host's /run cannot be reached afterwards.

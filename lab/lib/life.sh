@@ -2,6 +2,7 @@
 # The lab as a whole.
 
 LAB_PARTS=(virtlogd libvirtd nomad-server nomad web)
+LAB_EXTRAS=(ceph-mon ceph-osd) # not needed for a lab to be up
 
 up() {
 	! is_inside || die "this is inside the lab: run up outside"
@@ -22,6 +23,7 @@ up() {
 	make_networks
 	make_holder
 	write_libvirt_config
+	prepare_ceph
 	prepare_nomad
 	start_web
 	start_server
@@ -42,6 +44,7 @@ down() {
 # end needs nothing of the lab to be in order.
 end() {
 	end_namespaces
+	detach_volumes
 	remove_cgroups
 	rm -rf --one-file-system "$LAB_RUN"
 }
@@ -71,7 +74,7 @@ status() {
 		say "$LAB_NAME is down"
 		return 1
 	fi
-	for part in "${LAB_PARTS[@]}"; do
+	for part in "${LAB_PARTS[@]}" "${LAB_EXTRAS[@]}"; do
 		printf '%-12s %s\n' "$part" "$(is_running "$part" && echo running || echo stopped)"
 	done
 	inside virsh -q list --all || true

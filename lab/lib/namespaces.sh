@@ -62,9 +62,11 @@ make_networks() {
 	ip -n "$LAB_NAME" link set lo up
 	ip -n "$LAB_NAME" link add uplink type veth peer name downlink netns "$LAB_FAR"
 	ip -n "$LAB_NAME" addr add 10.99.0.2/24 dev uplink
+	ip -n "$LAB_NAME" addr add fd99::2/64 dev uplink nodad
 	ip -n "$LAB_NAME" link set uplink up
 	ip -n "$LAB_FAR" link set lo up
 	ip -n "$LAB_FAR" addr add 10.99.0.1/24 dev downlink
+	ip -n "$LAB_FAR" addr add fd99::1/64 dev downlink nodad
 	ip -n "$LAB_FAR" link set downlink up
 	ip -n "$LAB_NAME" route add default via 10.99.0.1
 }

@@ -4,10 +4,20 @@
 
 prepare_nomad() {
 	local config
-	mkdir -p "$LAB_RUN"/{bin,plugins,nomad,virt/user-data}
+	mkdir -p "$LAB_RUN"/{bin,plugins,volume-plugins,nomad,virt/user-data,virt/static}
+	cp "$LAB_DIR/volumes/loop-device" "$LAB_RUN/volume-plugins/"
 	ln "$(nomad_piece)" "$LAB_RUN/bin/nomad" 2>/dev/null || cp "$(nomad_piece)" "$LAB_RUN/bin/nomad"
 	for config in server.hcl agent.hcl; do
-		sed "s/@NAME@/$LAB_NAME/g" "$LAB_DIR/$config" >"$LAB_RUN/$config"
+		sed "s|@NAME@|$LAB_NAME|g; s|@CEPH_KEY@|$(cat "$LAB_RUN/ceph/nomad.key")|" \
+			"$LAB_DIR/$config" >"$LAB_RUN/$config"
+	done
+}
+
+# detach_volumes: loop devices are the machine's, and outlive the lab's namespaces.
+detach_volumes() {
+	local file
+	for file in "$LAB_RUN"/nomad/client/host_volumes/*.img; do
+		[ ! -e "$file" ] || losetup -n -O NAME -j "$file" | xargs -r losetup -d
 	done
 }
 
@@ -61,6 +71,21 @@ start_nomad() {
 driver() { api "$NOMAD_ADDR/v1/nodes" | jq -er ".[0].Drivers.virt | $1"; }
 
 driver_healthy() { driver .Healthy; }
+
+# configure_nomad SCRIPT: change agent.hcl by a script of sed, and restart Nomad if
+# it runs and that made a difference.
+configure_nomad() {
+	local config=$LAB_RUN/agent.hcl
+	sed "$1" "$config" >"$config.new"
+	if cmp -s "$config" "$config.new"; then
+		rm "$config.new"
+		return
+	fi
+	mv "$config.new" "$config"
+	is_running nomad || return 0
+	stop_nomad
+	start_nomad
+}
 
 # stop_nomad leaves the tasks running, as a stop of Nomad's service does.
 stop_nomad() { stop nomad 20; }

@@ -10,7 +10,7 @@ here=$(dirname "$0")
 
 modules=(
 	virtio_pci virtio_blk virtio_net virtio_scsi virtio_console virtio_rng
-	ata_piix ahci sym53c8xx sd_mod sr_mod isofs ext4
+	ata_piix ahci sym53c8xx xhci_pci uas usb_storage sd_mod sr_mod isofs ext4
 	9p 9pnet_virtio virtiofs
 	evdev button e1000
 )
@@ -46,6 +46,15 @@ copy_modules() {
 	done >"$root/lib/modules/load"
 }
 
+# copy_lsblk: busybox has none. Its libraries are those of this machine.
+copy_lsblk() {
+	local library
+	cp /bin/lsblk "$root/bin/"
+	ldd /bin/lsblk | grep -o '/lib[^ ]*' | while read -r library; do
+		install -D "$library" "$root$library"
+	done
+}
+
 make_initramfs() {
 	local applet
 	mkdir -p "$root"/{bin,sbin,usr/bin,usr/sbin,dev,proc,sys,run,tmp,root,mnt,var}
@@ -58,6 +67,7 @@ make_initramfs() {
 	mknod -m 600 "$root/dev/console" c 5 1
 	mknod -m 666 "$root/dev/null" c 1 3
 	(cd "$here/.." && CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -trimpath -ldflags "-s -w" -o "$root/init" ./tinyguest)
+	copy_lsblk
 	copy_modules
 	(cd "$root" && find . | cpio -o -H newc --quiet) | zstd -q -19 >"$disk/boot/initrd"
 }
@@ -65,6 +75,7 @@ make_initramfs() {
 unpack_kernel
 mkdir -p "$disk"
 cp -r "$here/tiny/boot" "$disk/boot"
+cp /usr/lib/grub/i386-pc/{pci,setpci,test}.mod "$disk/boot/grub/"
 cp "$kernel/boot/vmlinuz-$version" "$disk/boot/vmlinuz"
 make_initramfs
 bootable_qcow2 "$work" "$disk" 48 "$1"
