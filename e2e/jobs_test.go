@@ -4,9 +4,214 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"text/template"
+	"time"
 )
+
+// job is a job that a test submitted; its allocations are looked up anew.
+type job struct {
+	t    *testing.T
+	name string
+}
+
+// submit runs a job as it stands, and purges it when the test ends.
+func submit(t *testing.T, name, hcl string) *job {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name+".nomad.hcl")
+	if err := os.WriteFile(file, []byte(hcl), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return submitFile(t, name, file)
+}
+
+func submitFile(t *testing.T, name, file string) *job {
+	t.Helper()
+	command(t, "nomad", "job", "run", "-detach", file)
+	j := &job{t, name}
+	t.Cleanup(func() {
+		if t.Failed() {
+			j.explain()
+		}
+		j.purge()
+	})
+	return j
+}
+
+// purge stops the job, waits for its tasks to be dead and lets Nomad forget it.
+func (j *job) purge() {
+	j.t.Helper()
+	if _, err := try("nomad", "job", "status", j.name); err != nil {
+		return // it is gone
+	}
+	_, _ = try("nomad", "job", "stop", "-detach", j.name)
+	eventually(j.t, endTimeout, "end of all tasks of "+j.name, func() error {
+		for _, a := range j.allocations() {
+			for name, task := range a.TaskStates {
+				if task.State != "dead" {
+					return fmt.Errorf("task %s is %s", name, task.State)
+				}
+			}
+		}
+		return nil
+	})
+	command(j.t, "nomad", "job", "stop", "-detach", "-purge", j.name)
+}
+
+// explain prints what helps to see why a test failed.
+func (j *job) explain() {
+	for _, a := range j.allocations() {
+		status, _ := try("nomad", "alloc", "status", a.ID)
+		j.t.Log(status)
+	}
+	domains, _ := try("virsh", "list", "--all")
+	j.t.Log(domains)
+}
+
+type allocation struct {
+	ID                 string
+	ClientStatus       string
+	DesiredStatus      string
+	CreateIndex        uint64
+	AllocatedResources struct {
+		Shared struct {
+			Ports []struct {
+				Label  string
+				Value  int
+				HostIP string
+			}
+		}
+	}
+	TaskStates map[string]taskState
+}
+
+type taskState struct {
+	State    string
+	Failed   bool
+	Restarts int
+	Events   []struct {
+		Type           string
+		DisplayMessage string
+		ExitCode       int
+	}
+}
+
+// allocations lists a job's allocations, the newest last.
+func (j *job) allocations() []allocation {
+	out, err := try("nomad", "job", "allocs", "-json", j.name)
+	if err != nil {
+		return nil
+	}
+	var listed []allocation
+	if err := json.Unmarshal([]byte(out), &listed); err != nil {
+		j.t.Fatalf("allocations of %s: %v", j.name, err)
+	}
+	all := make([]allocation, 0, len(listed))
+	for _, l := range listed {
+		var a allocation
+		out, err := try("nomad", "alloc", "status", "-json", l.ID)
+		if err == nil {
+			err = json.Unmarshal([]byte(out), &a)
+		}
+		if err != nil {
+			continue // it went in between
+		}
+		all = append(all, a)
+	}
+	for i := range all {
+		for k := i + 1; k < len(all); k++ {
+			if all[k].CreateIndex < all[i].CreateIndex {
+				all[i], all[k] = all[k], all[i]
+			}
+		}
+	}
+	return all
+}
+
+// newest is the job's newest allocation.
+func (j *job) newest() (allocation, error) {
+	all := j.allocations()
+	if len(all) == 0 {
+		return allocation{}, errors.New("the job has no allocation")
+	}
+	return all[len(all)-1], nil
+}
+
+// waitFor waits until a condition on the newest allocation holds.
+func (j *job) waitFor(within time.Duration, what string, condition func(allocation) error) allocation {
+	j.t.Helper()
+	var a allocation
+	eventually(j.t, within, what, func() (err error) {
+		if a, err = j.newest(); err != nil {
+			return err
+		}
+		return condition(a)
+	})
+	return a
+}
+
+// waitRunning waits until all tasks run.
+func (j *job) waitRunning() allocation {
+	j.t.Helper()
+	return j.waitFor(startTimeout, "running tasks of "+j.name, func(a allocation) error {
+		if a.ClientStatus != "running" {
+			return fmt.Errorf("the allocation is %s: %s", a.ClientStatus, a.events())
+		}
+		return nil
+	})
+}
+
+// events lists what the tasks' events say, a line each.
+func (a allocation) events() string {
+	var b strings.Builder
+	for name, task := range a.TaskStates {
+		for _, e := range task.Events {
+			fmt.Fprintf(&b, "%s: %s: %s\n", name, e.Type, e.DisplayMessage)
+		}
+	}
+	return b.String()
+}
+
+// tells whether one of the tasks' events has all of these words.
+func (a allocation) tells(words ...string) bool {
+	for event := range strings.Lines(strings.ToLower(a.events())) {
+		missing := func(word string) bool { return !strings.Contains(event, strings.ToLower(word)) }
+		if !slices.ContainsFunc(words, missing) {
+			return true
+		}
+	}
+	return false
+}
+
+// waitEvent waits until an event of the newest allocation has all of these words.
+func (j *job) waitEvent(within time.Duration, words ...string) allocation {
+	j.t.Helper()
+	return j.waitFor(within, fmt.Sprintf("an event of %s with the words %q", j.name, words), func(a allocation) error {
+		if !a.tells(words...) {
+			return errors.New("the events are\n" + a.events())
+		}
+		return nil
+	})
+}
+
+// url is where a port is published.
+func (a allocation) url(t *testing.T, label, path string) string {
+	t.Helper()
+	for _, p := range a.AllocatedResources.Shared.Ports {
+		if p.Label == label {
+			return fmt.Sprintf("http://%s:%d%s", p.HostIP, p.Value, path)
+		}
+	}
+	t.Fatalf("the allocation has no port %s", label)
+	return ""
+}
 
 // guest describes a job of one task, for what tests vary.
 type guest struct {
@@ -15,9 +220,11 @@ type guest struct {
 	Task        string // default vm-task
 	Image       string // default tiny.qcow2; "none" makes an empty disk
 	Copy        bool   // copies the image; otherwise the disk is chained
+	Disk        string // the disk block, instead of Image and Copy
 	Cmds        []string
 	Config      string // more of the task's config block
 	More        string // more of the task block
+	Group       string // more of the group block
 	HostNetwork string // that the port is published on
 	KillTimeout string // default 60s
 	Restart     string // the group's restart block, default none
@@ -33,6 +240,7 @@ job "{{ .Name }}" {
       unlimited = false
     }
     {{ .Restart }}
+    {{ .Group }}
     network {
       mode = "host"
       port "http" {
@@ -53,7 +261,7 @@ job "{{ .Name }}" {
           {{ printf "%q" . }},{{ end }}
         ]
         disk {
-          {{ if eq .Image "none" }}size = "1MiB"{{ else }}
+          {{ if .Disk }}{{ .Disk }}{{ else if eq .Image "none" }}size = "1MiB"{{ else }}
           chained = {{ not .Copy }}
           source {
             image = "{{ .Image }}"

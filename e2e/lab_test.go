@@ -7,7 +7,6 @@ package e2e
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,14 +14,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
 const (
-	poolDir = "/var/lib/virt/storage"
-	lab     = "../lab/lab"
+	poolDir  = "/var/lib/virt/storage"
+	smallDir = "/var/lib/virt/small/pool" // of the pool "small", on a file system of 256 MiB
+	imageDir = "/var/lib/virt/images"
+	lab      = "../lab/lab"
 
 	// How long to wait for what comes of a job. Guests run without KVM, and two
 	// of them share two cores.
@@ -81,170 +83,7 @@ func eventually(t *testing.T, within time.Duration, what string, condition func(
 	}
 }
 
-// job is a job that a test submitted; its allocations are looked up anew.
-type job struct {
-	t    *testing.T
-	name string
-}
-
-// submit runs a job as it stands, and purges it when the test ends.
-func submit(t *testing.T, name, hcl string) *job {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), name+".nomad.hcl")
-	if err := os.WriteFile(file, []byte(hcl), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return submitFile(t, name, file)
-}
-
-func submitFile(t *testing.T, name, file string) *job {
-	t.Helper()
-	command(t, "nomad", "job", "run", "-detach", file)
-	j := &job{t, name}
-	t.Cleanup(func() {
-		if t.Failed() {
-			j.explain()
-		}
-		j.purge()
-	})
-	return j
-}
-
-// purge stops the job, waits for its tasks to be dead and lets Nomad forget it.
-func (j *job) purge() {
-	j.t.Helper()
-	if _, err := try("nomad", "job", "status", j.name); err != nil {
-		return // it is gone
-	}
-	_, _ = try("nomad", "job", "stop", "-detach", j.name)
-	eventually(j.t, endTimeout, "end of all tasks of "+j.name, func() error {
-		for _, a := range j.allocations() {
-			for name, task := range a.TaskStates {
-				if task.State != "dead" {
-					return fmt.Errorf("task %s is %s", name, task.State)
-				}
-			}
-		}
-		return nil
-	})
-	command(j.t, "nomad", "job", "stop", "-detach", "-purge", j.name)
-}
-
-// explain prints what helps to see why a test failed.
-func (j *job) explain() {
-	for _, a := range j.allocations() {
-		status, _ := try("nomad", "alloc", "status", a.ID)
-		j.t.Log(status)
-	}
-	domains, _ := try("virsh", "list", "--all")
-	j.t.Log(domains)
-}
-
-type allocation struct {
-	ID                 string
-	ClientStatus       string
-	DesiredStatus      string
-	CreateIndex        uint64
-	AllocatedResources struct {
-		Shared struct {
-			Ports []struct {
-				Label  string
-				Value  int
-				HostIP string
-			}
-		}
-	}
-	TaskStates map[string]taskState
-}
-
-type taskState struct {
-	State    string
-	Failed   bool
-	Restarts int
-	Events   []struct {
-		Type           string
-		DisplayMessage string
-		ExitCode       int
-	}
-}
-
-// allocations lists a job's allocations, the newest last.
-func (j *job) allocations() []allocation {
-	out, err := try("nomad", "job", "allocs", "-json", j.name)
-	if err != nil {
-		return nil
-	}
-	var listed []allocation
-	if err := json.Unmarshal([]byte(out), &listed); err != nil {
-		j.t.Fatalf("allocations of %s: %v", j.name, err)
-	}
-	all := make([]allocation, 0, len(listed))
-	for _, l := range listed {
-		var a allocation
-		out, err := try("nomad", "alloc", "status", "-json", l.ID)
-		if err == nil {
-			err = json.Unmarshal([]byte(out), &a)
-		}
-		if err != nil {
-			continue // it went in between
-		}
-		all = append(all, a)
-	}
-	for i := range all {
-		for k := i + 1; k < len(all); k++ {
-			if all[k].CreateIndex < all[i].CreateIndex {
-				all[i], all[k] = all[k], all[i]
-			}
-		}
-	}
-	return all
-}
-
-// newest is the job's newest allocation.
-func (j *job) newest() (allocation, error) {
-	all := j.allocations()
-	if len(all) == 0 {
-		return allocation{}, errors.New("the job has no allocation")
-	}
-	return all[len(all)-1], nil
-}
-
-// waitFor waits until a condition on the newest allocation holds.
-func (j *job) waitFor(within time.Duration, what string, condition func(allocation) error) allocation {
-	j.t.Helper()
-	var a allocation
-	eventually(j.t, within, what, func() (err error) {
-		if a, err = j.newest(); err != nil {
-			return err
-		}
-		return condition(a)
-	})
-	return a
-}
-
-// waitRunning waits until all tasks run.
-func (j *job) waitRunning() allocation {
-	j.t.Helper()
-	return j.waitFor(startTimeout, "running tasks of "+j.name, func(a allocation) error {
-		if a.ClientStatus != "running" {
-			return fmt.Errorf("the allocation is %s: %s", a.ClientStatus, a.events())
-		}
-		return nil
-	})
-}
-
-// events lists what the tasks' events say, a line each.
-func (a allocation) events() string {
-	var b strings.Builder
-	for name, task := range a.TaskStates {
-		for _, e := range task.Events {
-			fmt.Fprintf(&b, "%s: %s: %s\n", name, e.Type, e.DisplayMessage)
-		}
-	}
-	return b.String()
-}
-
-// vm is the name of the only VM of a task that is defined.
+// vmOf is the name of the only VM of a task that is defined.
 func vmOf(t *testing.T, task string) string {
 	t.Helper()
 	var found []string
@@ -257,18 +96,6 @@ func vmOf(t *testing.T, task string) string {
 		t.Fatalf("want one VM of task %s, found %v", task, found)
 	}
 	return found[0]
-}
-
-// url is where a port is published.
-func (a allocation) url(t *testing.T, label, path string) string {
-	t.Helper()
-	for _, p := range a.AllocatedResources.Shared.Ports {
-		if p.Label == label {
-			return fmt.Sprintf("http://%s:%d%s", p.HostIP, p.Value, path)
-		}
-	}
-	t.Fatalf("the allocation has no port %s", label)
-	return ""
 }
 
 // get fetches a page from this host.
@@ -306,9 +133,11 @@ func page(t *testing.T, within time.Duration, url string) string {
 }
 
 // nothingLeft fails when anything of a VM is left on the host. Base images
-// stay: they are a cache that tasks share.
-func nothingLeft(t *testing.T) {
+// stay: they are a cache that tasks share. So do the volumes that the test made
+// by itself, which it names.
+func nothingLeft(t *testing.T, own ...string) {
 	t.Helper()
+	stays := append([]string{"base-"}, own...)
 	eventually(t, endTimeout, "nothing left", func() error {
 		var left []string
 		keep := func(what, found string) {
@@ -317,12 +146,13 @@ func nothingLeft(t *testing.T) {
 			}
 		}
 		keep("domains", virsh(t, "list", "--all", "--name"))
-		keep("volumes", withoutBases(virsh(t, "vol-list", "local")))
-		files, err := filepath.Glob(poolDir + "/*")
-		if err != nil {
-			return err
+		for _, pool := range []string{"local", "small"} {
+			keep("volumes in "+pool, without(virsh(t, "vol-list", pool), stays...))
 		}
-		keep("files", withoutBases(strings.Join(files, "\n")))
+		for _, dir := range []string{poolDir, smallDir} {
+			keep("files in "+dir, without(listed(t, dir), stays...))
+		}
+		keep("images in Ceph", leftInCeph(t, stays...))
 		for _, flags := range [][]string{nil, {"--inactive"}} {
 			keep("reservations", matching(virsh(t, append([]string{"net-dumpxml", "default"}, flags...)...), "<host "))
 		}
@@ -333,13 +163,11 @@ func nothingLeft(t *testing.T) {
 			return err
 		}
 		keep("mounts", matching(string(mounts), " /run/nomad-driver-virt/"))
-		vms, err := filepath.Glob("/run/nomad-driver-virt/*")
-		if err != nil {
-			return err
-		}
-		keep("directories", strings.Join(vms, "\n"))
+		keep("directories", listed(t, "/run/nomad-driver-virt"))
 		qemu, _ := try("pgrep", "-a", "qemu|virtiofsd")
 		keep("processes", qemu)
+		keep("Nomad volumes", without(nomadVolumes(t), own...))
+		keep("loop devices", without(loopDevices(t), own...))
 		if len(left) > 0 {
 			return errors.New(strings.Join(left, "\n"))
 		}
@@ -347,6 +175,17 @@ func nothingLeft(t *testing.T) {
 	})
 }
 
+// listed lists what is in a directory, a line each.
+func listed(t *testing.T, dir string) string {
+	t.Helper()
+	found, err := filepath.Glob(dir + "/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(found, "\n")
+}
+
+// matching returns the lines that have a part, and without those that have none.
 func matching(text, part string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
@@ -357,10 +196,10 @@ func matching(text, part string) string {
 	return b.String()
 }
 
-func withoutBases(text string) string {
+func without(text string, parts ...string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
-		if !strings.Contains(line, "base-") {
+		if !slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(line, part) }) {
 			b.WriteString(line)
 		}
 	}

@@ -1,0 +1,148 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// configure changes Nomad's client configuration until the test ends: a line is
+// put at the beginning of a block.
+func configure(t *testing.T, block, line string) {
+	t.Helper()
+	const file = "/run/lab/agent.hcl"
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := func(config string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		command(t, lab, "nomad-restart")
+	}
+	t.Cleanup(func() { set(string(before)) })
+	set(strings.Replace(string(before), block+" {\n", block+" {\n"+line+"\n", 1))
+}
+
+// kept lists the volumes of a pool that were kept for a look at them.
+func kept(t *testing.T, pool string) string {
+	t.Helper()
+	return matching(virsh(t, "vol-list", pool)+"\n", "kept-until-")
+}
+
+func TestWhatIsKeptGoesWhenItsTimeIsOver(t *testing.T) {
+	const keep = 15 * time.Second
+	configure(t, "storage_pools", `keep_unused_bases = "`+keep.String()+`"`)
+	dataImage(t, "e2e-used.img", 8*mib)
+	dataImage(t, "e2e-unused.img", 8*mib)
+	_, digest := dataImage(t, "e2e-kept.img", 8*mib)
+
+	short := guest{Name: "short", Task: "short", Image: "e2e-unused.img", KillTimeout: "1s"}.submit(t)
+	short.waitRunning()
+	long := guest{Name: "long", Task: "long", Image: "e2e-used.img", KillTimeout: "1s"}.submit(t)
+	long.waitRunning()
+	baseOf := func(task string) string {
+		t.Helper()
+		info := command(t, "qemu-img", "info", "-U", disksOf(t, vmOf(t, task))["vda"].Source.File)
+		_, base, _ := strings.Cut(matching(info+"\n", "backing file: "), "backing file: ")
+		return strings.Fields(base)[0]
+	}
+	unused, used := baseOf("short"), baseOf("long")
+	short.purge()
+
+	looked := guest{
+		Name: "looked-at", Task: "looked-at", KillTimeout: "1s",
+		Disk:   "primary = true\nformat = \"raw\"\nkeep = \"" + keep.String() + "\"\n" + fromImage("e2e-kept.img"),
+		Config: disk(`size = "9MiB"`) + disk(`size = "10MiB"`, `pool = "small"`, `keep = "`+keep.String()+`"`),
+	}.submit(t)
+	looked.waitRunning()
+	if kept(t, "local")+kept(t, "small") != "" {
+		t.Error("there are kept volumes while their task runs")
+	}
+	looked.purge()
+	over := time.Now().Add(keep)
+	for pool, count := range map[string]int{"local": 1, "small": 1} {
+		eventually(t, endTimeout, "a kept volume in pool "+pool, func() error {
+			found := kept(t, pool)
+			if strings.Count(found, "\n") != count || !strings.Contains(found, "looked-at-") {
+				return fmt.Errorf("the volumes are\n%s", virsh(t, "vol-list", pool))
+			}
+			return nil
+		})
+	}
+	name := strings.Fields(kept(t, "local"))[0]
+	if want := over.UTC().Format("2006"); !strings.HasPrefix(name, "kept-until-"+want) {
+		t.Errorf("the volume's name %q does not tell until when it is kept", name)
+	}
+	if digestOfFile(t, filepath.Join(poolDir, name)) != digest {
+		t.Errorf("volume %s is not what the disk was", name)
+	}
+	for pool, dir := range map[string]string{"local": poolDir, "small": smallDir} {
+		left := virsh(t, "vol-list", pool) + "\n" + listed(t, dir)
+		if left := strings.TrimSpace(without(left, "kept-until-", "base-", "long-")); left != "" {
+			t.Errorf("the disk that was not to be kept is left: %s", left)
+		}
+	}
+
+	// What has to go is looked for once a minute.
+	gone := func(path string) func() error {
+		return func() error {
+			if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+				return fmt.Errorf("it is there (error %v)", err)
+			}
+			return nil
+		}
+	}
+	eventually(t, 3*time.Minute, "the end of the kept disk", gone(filepath.Join(poolDir, name)))
+	if time.Now().Before(over) {
+		t.Error("the kept disk went before its time was over")
+	}
+	eventually(t, 3*time.Minute, "the end of the unused base", gone(unused))
+	if _, err := os.Stat(used); err != nil {
+		t.Errorf("the base in use: %v", err)
+	}
+	if found := kept(t, "local") + kept(t, "small"); found != "" {
+		t.Errorf("virsh vol-list shows what is gone: %s", found)
+	}
+	long.purge()
+	nothingLeft(t)
+}
+
+func TestDisksGoWithTheTaskWhateverBecameOfTheDomain(t *testing.T) {
+	disks := disk(`size = "8MiB"`) + disk(`size = "9MiB"`, `pool = "small"`)
+	for name, happen := range map[string]func(vm string){
+		"destroyed": func(vm string) { virsh(t, "destroy", vm) },
+		"undefined": func(vm string) { virsh(t, "undefine", vm) },
+		"undefined and destroyed": func(vm string) {
+			virsh(t, "undefine", vm)
+			virsh(t, "destroy", vm)
+		},
+		"host rebooted": func(vm string) {
+			command(t, lab, "nomad-stop")
+			virsh(t, "destroy", vm)
+			command(t, lab, "libvirt-stop")
+			command(t, lab, "libvirt-start")
+			command(t, lab, "nomad-start")
+		},
+		"plugin killed": func(string) { command(t, "pkill", "-KILL", "-f", "plugins/nomad-driver-virt") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := guest{
+				Name: "gone-" + strings.ReplaceAll(name, " ", "-"), KillTimeout: "1s",
+				Disk: "primary = true\n" + `size = "7MiB"`, Config: disks,
+			}.submit(t)
+			j.waitRunning()
+			happen(vmOf(t, "vm-task"))
+			j.purge()
+			nothingLeft(t)
+		})
+	}
+}

@@ -1,0 +1,45 @@
+# A disk in a Ceph pool that is a copy-on-write clone of a base which holds the
+# image. The first VM that has the image makes the base, on whichever host of the
+# cluster; from then on a disk is there at once.
+job "ceph-chained" {
+  group "virt-group" {
+    network {
+      mode = "host"
+      port "http" {
+        to = 8000
+      }
+    }
+
+    task "virt-task" {
+      driver       = "virt"
+      kill_timeout = "30s"
+
+      config {
+        cmds = [
+          "lsblk > /run/index.html",
+          "httpd -p 8000 -h /run",
+        ]
+
+        disk {
+          pool    = "ceph"
+          chained = true
+          source {
+            image = "tiny.qcow2"
+          }
+        }
+
+        network_interface {
+          bridge {
+            name  = "virbr0"
+            ports = ["http"]
+          }
+        }
+      }
+
+      resources {
+        cores  = 1
+        memory = 256
+      }
+    }
+  }
+}

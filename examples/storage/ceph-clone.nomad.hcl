@@ -1,0 +1,48 @@
+# A disk that is a clone of an image which is in the Ceph pool already, and made
+# larger. An operator puts it there, out of any image file:
+#
+#     qemu-img convert -O raw tiny.qcow2 rbd:nomad-pool/golden:id=nomad
+#
+# It is left alone, but cannot be removed while there are clones of it.
+job "ceph-clone" {
+  group "virt-group" {
+    network {
+      mode = "host"
+      port "http" {
+        to = 8000
+      }
+    }
+
+    task "virt-task" {
+      driver       = "virt"
+      kill_timeout = "30s"
+
+      config {
+        cmds = [
+          "lsblk > /run/index.html",
+          "httpd -p 8000 -h /run",
+        ]
+
+        disk {
+          pool = "ceph"
+          size = "1GiB"
+          source {
+            volume = "golden"
+          }
+        }
+
+        network_interface {
+          bridge {
+            name  = "virbr0"
+            ports = ["http"]
+          }
+        }
+      }
+
+      resources {
+        cores  = 1
+        memory = 256
+      }
+    }
+  }
+}

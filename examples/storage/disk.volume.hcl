@@ -1,0 +1,14 @@
+# A block device, for volume-disk.nomad.hcl.
+# The plugin is one of yours that makes block devices, of LVM for one: this one is
+# of the project's lab, and takes loop devices.
+name      = "disk"
+type      = "host"
+plugin_id = "loop-device"
+
+capacity_min = "64MiB"
+capacity_max = "64MiB"
+
+capability {
+  access_mode     = "single-node-single-writer"
+  attachment_mode = "block-device"
+}
