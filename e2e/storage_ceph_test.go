@@ -228,6 +228,9 @@ func TestCephThatIsAwayIsAnErrorInTime(t *testing.T) {
 	command(t, lab, "ceph-break")
 	t.Cleanup(func() { command(t, lab, "ceph-start") }) // does nothing when it runs
 
+	// This one ends, though its disk cannot be removed now.
+	command(t, "nomad", "job", "stop", "-detach", here.name)
+
 	// The driver tells by the node's health or by the task's failure, whichever
 	// comes first.
 	away := submit(t, "ceph-away", guest{Name: "ceph-away", Disk: "pool = \"ceph\"\n" + fromImage("tiny.qcow2")}.hcl(t))
@@ -238,7 +241,7 @@ func TestCephThatIsAwayIsAnErrorInTime(t *testing.T) {
 		}
 		return fmt.Errorf("the node says %q", node)
 	})
-	here.purge() // ends, though its disk cannot be removed now
+	here.purge()
 	away.purge()
 	command(t, lab, "ceph-start")
 	nothingLeft(t)

@@ -95,8 +95,11 @@ func TestWhatIsKeptGoesWhenItsTimeIsOver(t *testing.T) {
 	// What has to go is looked for once a minute.
 	gone := func(path string) func() error {
 		return func() error {
-			if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-				return fmt.Errorf("it is there (error %v)", err)
+			switch _, err := os.Stat(path); {
+			case err == nil:
+				return fmt.Errorf("%s is there", path)
+			case !errors.Is(err, os.ErrNotExist):
+				return err
 			}
 			return nil
 		}

@@ -89,6 +89,7 @@ func compare(b *testing.B, image, out, format string, tools map[string]func()) {
 			}
 		}
 	}
+	b.Log(took)
 	fastest := time.Duration(0)
 	for name, all := range took {
 		median := slices.Sorted(slices.Values(all))[len(all)/2]

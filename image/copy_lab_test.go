@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -156,7 +157,7 @@ func TestRawImageOfOddSize(t *testing.T) {
 	if err := os.WriteFile(path, odd, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	want := append(odd, make([]byte, 512-100)...)
+	want := slices.Concat(odd, make([]byte, 512-100))
 	for _, dir := range []string{t.TempDir(), mountXFS(t)} {
 		file, image := inspected(t, path)
 		if dir != filepath.Dir(path) { // on the same file system, blocks can be shared
