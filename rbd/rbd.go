@@ -138,11 +138,27 @@ func (p Pool) Remove(ctx context.Context, name string) error {
 	}
 	switch {
 	case errors.Is(err, ErrNotExist):
-		return nil
+		return p.gone(ctx, name)
 	case errors.Is(err, ErrInUse):
 		return p.naming(ctx, name, err)
 	}
 	return err
+}
+
+// gone makes sure of what rbd says: in a pool that is full, and of which nothing
+// was ever removed, rbd misses an object of its own, and says the same.
+func (p Pool) gone(ctx context.Context, name string) error {
+	switch _, err := p.Size(ctx, name); {
+	case errors.Is(err, ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	err := p.Full(ctx)
+	if err == nil {
+		err = fmt.Errorf("%s: rbd says that it is not there, and it is", p)
+	}
+	return fmt.Errorf("removing volume %s: %w", name, err)
 }
 
 func (p Pool) remove(ctx context.Context, name string) error {

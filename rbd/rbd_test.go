@@ -129,8 +129,8 @@ func TestWhatRbdIsAsked(t *testing.T) {
 		{
 			"a volume that is not there",
 			func(ctx context.Context) error { return pool.Remove(ctx, "a") },
-			[][2]string{{"rbd rm", `fail 2 "rbd: delete error: (2) No such file or directory"`}},
-			[]string{"rbd rm --no-progress vms/a"},
+			[][2]string{{"rbd rm", `fail 2 "rbd: delete error: (2) No such file or directory"`}, {"rbd info", noVolume}},
+			[]string{"rbd rm --no-progress vms/a", "rbd info --format json vms/a"},
 		},
 		{
 			"a volume goes with its snapshots",
@@ -215,6 +215,16 @@ func TestErrorsTellWhatAVolumeIs(t *testing.T) {
 			func(ctx context.Context) error { return pool.Clone(ctx, "a", "b") },
 			[][2]string{{"rbd snap create", noVolume}},
 			ErrNotExist, "cloning volume a as b: Ceph pool vms: there is no such volume",
+		},
+		{
+			"a full pool of which nothing was ever removed",
+			func(ctx context.Context) error { return pool.Remove(ctx, "a") },
+			[][2]string{
+				{"rbd rm", `fail 2 "rbd: delete error: (2) No such file or directory"`},
+				{"rbd info", `echo '{"size":1}'`},
+				{"ceph osd dump", `echo '{"pools":[{"pool_name":"vms","flags_names":"hashpspool,full"}]}'`},
+			},
+			ErrFull, "removing volume a: Ceph pool vms is full, and takes no more data; remove volumes, or add OSDs",
 		},
 		{
 			"clones live",
