@@ -67,12 +67,18 @@ func (c *Ceph) Import(ctx context.Context, copied image.Copy) error {
 		return err
 	}
 	copied.Key = c.RBD.Key
-	ctx, stop := context.WithCancelCause(ctx)
+	filling, stop := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
-	watching.Go(func() { c.watch(ctx, copied.To.Name, stop) })
-	err := image.Fill(ctx, copied)
+	watching.Go(func() { c.watch(filling, copied.To.Name, stop) })
+	err := image.Fill(filling, copied)
+	given := context.Cause(filling)
 	stop(nil)
 	watching.Wait()
+	if err != nil && given == nil { // qemu-img itself has given up
+		if why := c.trouble(ctx, copied.To.Name); why != nil {
+			err = fmt.Errorf("%w (%w)", why, err)
+		}
+	}
 	return c.listed(ctx, err)
 }
 
@@ -89,14 +95,22 @@ func (c *Ceph) watch(ctx context.Context, name string, stop context.CancelCauseF
 			return
 		case <-ticks.C:
 		}
-		err := c.RBD.Full(ctx)
-		if err == nil {
-			_, err = c.RBD.Size(ctx, name)
-		}
-		if errors.Is(err, rbd.ErrFull) || errors.Is(err, rbd.ErrUnreachable) {
+		if err := c.trouble(ctx, name); err != nil {
 			stop(err)
 		}
 	}
+}
+
+// trouble tells why a volume takes no data, nil if that is not known.
+func (c *Ceph) trouble(ctx context.Context, name string) error {
+	err := c.RBD.Full(ctx)
+	if err == nil {
+		_, err = c.RBD.Size(ctx, name)
+	}
+	if errors.Is(err, rbd.ErrFull) || errors.Is(err, rbd.ErrUnreachable) {
+		return err
+	}
+	return nil
 }
 
 // Overlay makes a clone, which leaves nothing on its parent that is seen there.
