@@ -143,12 +143,10 @@ func (m *machines) remove(ctx context.Context, name string, end end) error {
 	for _, i := range journal.Interfaces {
 		keep(m.host.Release(ctx, i.Network, i.MAC))
 	}
-	for _, v := range journal.Volumes {
-		if end == ended {
-			keep(m.store.Retire(ctx, v))
-		} else {
-			keep(m.store.Remove(ctx, v))
-		}
+	if end == ended {
+		keep(m.store.RetireEach(ctx, journal.Volumes))
+	} else {
+		keep(m.store.RemoveEach(ctx, journal.Volumes))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"nomad-driver-virt/image"
+	"nomad-driver-virt/rbd"
 	"nomad-driver-virt/turns"
 	"nomad-driver-virt/vm"
 )
@@ -149,6 +150,32 @@ func (s *Store) Source(ctx context.Context, pool, name, format string) (Source, 
 		return Source{}, fmt.Errorf("volume %q has the name of a VM's own, which goes with its task; give a copy of it another name", name)
 	}
 	return p.Source(ctx, name, format)
+}
+
+// RemoveEach is Remove for several volumes, and RetireEach is Retire. Where a
+// cluster is away, the rest of its volumes is not tried: each would take as long
+// to fail.
+func (s *Store) RemoveEach(ctx context.Context, volumes []vm.Volume) error {
+	return each(volumes, func(v vm.Volume) error { return s.Remove(ctx, v) })
+}
+
+// RetireEach is said with RemoveEach.
+func (s *Store) RetireEach(ctx context.Context, volumes []vm.Volume) error {
+	return each(volumes, func(v vm.Volume) error { return s.Retire(ctx, v) })
+}
+
+func each(volumes []vm.Volume, do func(vm.Volume) error) error {
+	var errs []error
+	away := make(map[string]bool) // by pool
+	for _, v := range volumes {
+		if away[v.Pool] {
+			continue
+		}
+		err := do(v)
+		away[v.Pool] = errors.Is(err, rbd.ErrUnreachable)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // Remove deletes a volume that was made for a VM, whatever has become of its

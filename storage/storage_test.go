@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"nomad-driver-virt/rbd"
 	"nomad-driver-virt/vm"
 )
 
@@ -243,5 +245,37 @@ func TestRemoveAllOfTakesTheVolumesOfOneVM(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"golden"}, names(b), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("the other pool (-want +got):\n%s", diff)
+	}
+}
+
+func TestClusterThatIsAwayIsAskedOnce(t *testing.T) {
+	in := func(pool, name string) vm.Volume { return vm.Volume{Pool: pool, Name: name} }
+	volumes := []vm.Volume{in("away", "a"), in("here", "c"), in("away", "b"), in("here", "d")}
+	for what, each := range map[string]func(*Store, context.Context, []vm.Volume) error{
+		"removing": (*Store).RemoveEach,
+		"retiring": (*Store).RetireEach,
+	} {
+		away, here := holding("a", "b"), holding("c", "d")
+		asked := 0
+		away.before = func(string, string) error {
+			asked++
+			return rbd.ErrUnreachable
+		}
+		broken := errors.New("broken")
+		here.before = func(_, name string) error {
+			if name == "c" {
+				return broken
+			}
+			return nil
+		}
+		err := each(New(map[string]Pool{"away": away, "here": here}, nil, 0), t.Context(), volumes)
+		mustBe(t, what, err, rbd.ErrUnreachable)
+		mustBe(t, what, err, broken)
+		if asked != 1 {
+			t.Errorf("%s asks the cluster that is away %d times, want once", what, asked)
+		}
+		if diff := cmp.Diff([]string{"c"}, names(here)); diff != "" {
+			t.Errorf("%s: the other pool (-want +got):\n%s", what, diff)
+		}
 	}
 }
