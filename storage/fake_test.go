@@ -108,6 +108,11 @@ func (p *fakePool) Rename(_ context.Context, v vm.Volume, to string) error {
 }
 
 func (p *fakePool) Remove(ctx context.Context, v vm.Volume) error {
+	if p.before != nil {
+		if err := p.before("remove", v.Name); err != nil {
+			return err
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.volumes, v.Name)
