@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"nomad-driver-virt/vm"
 )
 
@@ -35,7 +37,7 @@ func program(t *testing.T, name, script string) (out string) {
 // The stub has what the real one would have: limits and environment.
 func TestLimitsArrive(t *testing.T) {
 	file, image := inspected(t, images(t)["qcow2"])
-	out := program(t, "qemu-img", "cat /proc/$$/limits >OUT; env | sort >>OUT; exit 1")
+	out := program(t, "qemu-img", "cat /proc/$$/limits >OUT; tr '\\0' '\\n' </proc/$$/environ >>OUT; exit 1")
 	t.Setenv("CONSUL_HTTP_TOKEN", "a secret of the agent's")
 
 	to := vm.Volume{Path: "/nowhere", Format: Qcow2, Size: vm.GiB}
@@ -54,6 +56,10 @@ func TestLimitsArrive(t *testing.T) {
 		if !strings.Contains(strings.Join(strings.Fields(written), " "), what+" "+want) {
 			t.Errorf("the limits are\n%s\nwant %s %s", written, what, want)
 		}
+	}
+	_, environ, _ := strings.Cut(written, "PATH=")
+	if diff := cmp.Diff(strings.Join(environment(), "\n")+"\n", "PATH="+environ); diff != "" {
+		t.Errorf("it has another environment (-want +got):\n%s", diff)
 	}
 	if strings.Contains(written, "CONSUL_HTTP_TOKEN") {
 		t.Errorf("it has the agent's environment:\n%s", written)

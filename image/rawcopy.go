@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -23,18 +24,14 @@ type rawCopy struct {
 }
 
 const (
-	// piece is how much is copied between two looks at the context. Of 128 KiB
-	// to 4 MiB, and of copy_file_range and sendfile, 1 MiB by read and write
-	// was the fastest.
-	piece = 1 << 20
+	// piece is how much is copied between two looks at the context.
+	piece = 8 << 20
 	// block is how much has to be zeros to become a hole.
 	block = 64 << 10
 )
 
-// run copies from start to end. To read and write at the same time, in two
-// threads, is slower: the data has to go from one CPU's cache to the other's.
+// run copies from start to end.
 func (r rawCopy) run(ctx context.Context, start, end int64) error {
-	buffer := make([]byte, piece)
 	return extents(r.from, start, end, func(offset, length int64, hole bool) error {
 		if hole {
 			if r.zero != nil {
@@ -49,47 +46,88 @@ func (r rawCopy) run(ctx context.Context, start, end int64) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			part := buffer[:min(piece, stop-offset)]
-			if _, err := r.from.ReadAt(part, offset); err != nil {
-				return fmt.Errorf("reading %s: %w", r.from.Name(), err)
-			}
-			if err := r.write(part, offset); err != nil {
+			next := min(offset+piece, stop)
+			if err := r.copyData(offset, next); err != nil {
 				return err
 			}
-			offset += int64(len(part))
+			offset = next
 			r.done(offset - start)
 		}
 		return nil
 	})
 }
 
-// write writes data, in as few calls as its zeros allow.
-func (r rawCopy) write(data []byte, offset int64) error {
-	for len(data) > 0 {
-		skip, n := 0, len(data)
-		if r.zero == nil {
-			skip, n = split(data)
+// copyData copies what the image has allocated, in as few calls as its zeros
+// allow.
+func (r rawCopy) copyData(offset, end int64) error {
+	if r.zero != nil {
+		return r.send(offset, end)
+	}
+	for offset < end {
+		data, err := r.skip(offset, end, true)
+		if err != nil {
+			return err
 		}
-		if n > skip {
-			if _, err := r.to.WriteAt(data[skip:n], offset+int64(skip)); err != nil {
-				return err
-			}
+		if offset, err = r.skip(data, end, false); err != nil {
+			return err
 		}
-		data, offset = data[n:], offset+int64(n)
+		if err := r.send(data, offset); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// split finds the first data between zeros, by blocks: data[skip:n] is to be
-// written.
-func split(data []byte) (skip, n int) {
-	for skip < len(data) && isZero(data[skip:min(skip+block, len(data))]) {
-		skip = min(skip+block, len(data))
+// skip returns where the blocks that are zeros, or are not, end.
+func (r rawCopy) skip(offset, end int64, zeros bool) (int64, error) {
+	buffer := make([]byte, block)
+	for offset < end {
+		length := min(block, end-offset)
+		// The start of a block tells of most that they are not zeros.
+		for _, n := range []int64{min(512, length), length} {
+			if _, err := r.from.ReadAt(buffer[:n], offset); err != nil {
+				return 0, fmt.Errorf("reading %s: %w", r.from.Name(), err)
+			}
+			if !isZero(buffer[:n]) {
+				if zeros {
+					return offset, nil
+				}
+				break
+			}
+			if n == length && !zeros {
+				return offset, nil
+			}
+		}
+		offset += length
 	}
-	for n = skip; n < len(data) && !isZero(data[n:min(n+block, len(data))]); {
-		n = min(n+block, len(data))
+	return end, nil
+}
+
+// send has the kernel copy a range. It is as fast as copy_file_range, which
+// would share the blocks with the image where the file system can, and faster
+// and steadier than to read and write, in pieces of any size.
+func (r rawCopy) send(offset, end int64) error {
+	if offset == end {
+		return nil
 	}
-	return skip, n
+	if _, err := r.to.Seek(offset, io.SeekStart); err != nil {
+		return err
+	}
+	for offset < end {
+		n, err := unix.Sendfile(int(r.to.Fd()), int(r.from.Fd()), &offset, int(end-offset))
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EINVAL): // not every file system can
+			_, err := io.CopyBuffer(io.NewOffsetWriter(r.to, offset),
+				struct{ io.Reader }{io.NewSectionReader(r.from, offset, end-offset)}, make([]byte, 256<<10))
+			return err
+		case err != nil:
+			return err
+		case n == 0:
+			return fmt.Errorf("reading %s: %w", r.from.Name(), io.ErrUnexpectedEOF)
+		}
+	}
+	return nil
 }
 
 var zeros [block]byte

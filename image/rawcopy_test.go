@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // holey writes a file of 4 MiB: data, a hole, zeros that are data among data,
@@ -107,6 +108,24 @@ func TestRawCopyLeavesHolesInAnEmptyFile(t *testing.T) {
 	}
 }
 
+// The kernel copies to no file that is open for appending, and there may be
+// file systems that it does not copy to.
+func TestRawCopyByHand(t *testing.T) {
+	want := bytes.Repeat([]byte("by hand "), 100_000)
+	to := openForWriting(t, nil)
+	if _, err := unix.FcntlInt(to.Fd(), unix.F_SETFL, unix.O_APPEND); err != nil {
+		t.Fatal(err)
+	}
+	r := rawCopy{from: open(t, want), to: to, done: func(int64) {}}
+	if err := r.run(context.Background(), 0, int64(len(want))); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(want))
+	if _, err := to.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("what was copied is not what was there, %v", err)
+	}
+}
+
 // From an offset on, as the rest of a device is filled.
 func TestRawCopyKeepsToItsRange(t *testing.T) {
 	from, want := holey(t)
@@ -132,32 +151,49 @@ func TestRawCopyKeepsToItsRange(t *testing.T) {
 }
 
 func TestZerosAreFoundByBlocks(t *testing.T) {
-	data := func(blocks string, tail int) []byte {
-		out := make([]byte, 0, len(blocks)*block)
-		for _, b := range blocks {
-			part := make([]byte, block)
-			if b == 'x' {
-				part[block-1] = 1
-			}
-			out = append(out, part...)
-		}
-		return out[:len(out)-tail]
-	}
 	for _, test := range []struct {
-		blocks  string
-		tail    int // that is cut off
-		skip, n int
+		blocks string // "." is of zeros, "x" of zeros with a byte at its end, "X" with one at its start
+		tail   int    // that is cut off
+		data   ranges
 	}{
-		{"", 0, 0, 0},
-		{"x", 0, 0, block},
-		{".", 0, block, block},
-		{"..x", 0, 2 * block, 3 * block},
-		{".xx.x", 0, block, 3 * block},
-		{"x.", 100, 0, block},
-		{"..", 100, 2*block - 100, 2*block - 100},
+		{"x", 0, ranges{{0, block}}},
+		{".", 0, nil},
+		{"..X", 0, ranges{{2 * block, 3 * block}}},
+		{".xX.x", 0, ranges{{block, 3 * block}, {4 * block, 5 * block}}},
+		{"X.", 100, ranges{{0, block}}},
+		{"..", 100, nil},
+		{".X", 100, ranges{{block, 2*block - 100}}},
+		{".x", 100, nil},
 	} {
-		if skip, n := split(data(test.blocks, test.tail)); skip != test.skip || n != test.n {
-			t.Errorf("of %q without %d bytes, [%d:%d] is to be written, want [%d:%d]", test.blocks, test.tail, skip, n, test.skip, test.n)
+		var content []byte
+		for _, b := range test.blocks {
+			part := make([]byte, block)
+			switch b {
+			case 'x':
+				part[block-1] = 1
+			case 'X':
+				part[0] = 1
+			}
+			content = append(content, part...)
+		}
+		content = content[:len(content)-test.tail]
+		end := int64(len(content))
+		r := rawCopy{from: open(t, content)}
+		var got ranges
+		for offset := int64(0); offset < end; {
+			data, err := r.skip(offset, end, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if offset, err = r.skip(data, end, false); err != nil {
+				t.Fatal(err)
+			}
+			if data < offset {
+				got = append(got, [2]int64{data, offset})
+			}
+		}
+		if diff := cmp.Diff(test.data, got); diff != "" {
+			t.Errorf("of %q without %d bytes, other ranges are data (-want +got):\n%s", test.blocks, test.tail, diff)
 		}
 	}
 }

@@ -91,7 +91,7 @@ func (c Copy) copyRaw(ctx context.Context, r rawCopy, start int64) error {
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("the copy of %s was given up: %w", c.File.Name(), context.Cause(ctx))
-	case errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errWritten(c.File)
 	case err != nil:
 		return fmt.Errorf("copying %s to %s: %w", c.File.Name(), r.to.Name(), err)
