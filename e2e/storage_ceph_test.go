@@ -138,11 +138,13 @@ func TestDisksInCeph(t *testing.T) {
 	}
 	j.purge()
 	nothingLeft(t, source, "kept-until-")
-	virsh(t, "pool-refresh", "ceph") // libvirt does not hear of what is made beside it
 	name := strings.TrimSpace(matching(rbd(t, "ls")+"\n", "kept-until-"))
-	if name == "" || !strings.Contains(virsh(t, "vol-list", "ceph"), name) {
-		t.Errorf("want the kept volume, %q, among\n%s", name, virsh(t, "vol-list", "ceph"))
-	}
+	eventually(t, endTimeout, "virsh lists the kept volume "+name, func() error {
+		if listed := virsh(t, "vol-list", "ceph"); name == "" || !strings.Contains(listed, name) {
+			return errors.New(listed)
+		}
+		return nil
+	})
 	rbd(t, "rm", "--no-progress", name)
 	if digestInCeph(t, source) != digest {
 		t.Error("the volume is not what it was before it was cloned and chained on")
