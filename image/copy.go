@@ -159,7 +159,8 @@ func optionList(pairs ...string) string {
 func judgeKey(key, user string) error {
 	const shortest = 28 // type, time and length, and the 16 bytes of an AES key
 	if decoded, err := base64.StdEncoding.DecodeString(key); err != nil || len(decoded) < shortest {
-		return fmt.Errorf("the key of the Ceph client %q is none: it is to be what \"ceph auth get-key client.%s\" prints", user, user)
+		return fmt.Errorf("the key of the Ceph client %q is none: "+
+			"it is to be what \"ceph auth get-key client.%s\" prints", user, user)
 	}
 	return nil
 }

@@ -26,7 +26,8 @@ func TestTargetOfCeph(t *testing.T) {
 				"file.server.0.host=10.0.0.1,file.server.0.port=6789",
 		},
 		"three, of which one is of IPv6": {
-			vm.Volume{Name: "disk", RBD: &vm.RBD{Pool: "vms", User: "nomad", Monitors: []string{"ceph-1:3300", "[fd00::2]:3300", "10.0.0.3:3300"}}},
+			vm.Volume{Name: "disk", RBD: &vm.RBD{Pool: "vms", User: "nomad",
+				Monitors: []string{"ceph-1:3300", "[fd00::2]:3300", "10.0.0.3:3300"}}},
 			"driver=raw,file.driver=rbd,file.pool=vms,file.image=disk,file.user=nomad,file.key-secret=key," +
 				"file.server.0.host=ceph-1,file.server.0.port=3300," +
 				"file.server.1.host=fd00::2,file.server.1.port=3300," +

@@ -55,7 +55,8 @@ func FuzzInspect(f *testing.F) {
 				t.Errorf("let through with a data file: %.80q", content)
 			}
 		case VMDK:
-			if size != 0 || bytes.Contains(content[:min(len(content), descriptorMin)], []byte("parentFileNameHint")) || isZero(content[12:20]) {
+			read := content[:min(len(content), descriptorMin)] // by QEMU
+			if size != 0 || isZero(content[12:20]) || bytes.Contains(read, []byte("parentFileNameHint")) {
 				t.Errorf("let through as %s: %.80q", size, content)
 			}
 		case VDI:

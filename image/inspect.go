@@ -67,7 +67,8 @@ func readHeader(file io.ReaderAt, size int64, format string) (string, vm.Bytes, 
 		return "", 0, fmt.Errorf("reading the image: %w", err)
 	}
 	if format != "" && format != found {
-		return "", 0, fmt.Errorf("the image is said to be %s and is %s; leave source.format out to have it detected", format, found)
+		return "", 0, fmt.Errorf("the image is said to be %s and is %s; "+
+			"leave source.format out to have it detected", format, found)
 	}
 	virtual := vm.Bytes(0)
 	switch found {

@@ -41,7 +41,7 @@ func TestInspectTellsFormatAndSize(t *testing.T) {
 		{"qcow2 that compresses by zstd", qcow2(3, features(1<<3)), "", "qcow2", 10 * vm.GiB},
 		{"qcow2 with names of features", qcow2(3, nil, extension(0x6803f857, "\x00\x00dirty bit")), "", "qcow2", 10 * vm.GiB},
 		{"qcow2 v2 with a longer head", qcow2(2, nil, extension(0x12345678, "of another program's")), "", "qcow2", 10 * vm.GiB},
-		{"qcow2 of a size that ends within a sector", qcow2(3, func(h *qcow2Header, _ *qcow2Header3) { h.Size = 1023 }), "", "qcow2", 512},
+		{"qcow2 that ends within a sector", qcow2(3, qcow2Head(func(h *qcow2Header) { h.Size = 1023 })), "", "qcow2", 512},
 		{"qcow2, taken as raw", whole, "raw", "raw", vm.Bytes(len(whole))},
 		{"overlay, taken as raw", qcow2(3, backing), "raw", "raw", vm.Bytes(len(whole))},
 		{"LUKS, taken as raw", at(0, "LUKS\xba\xbe"), "raw", "raw", 1024},
@@ -91,7 +91,8 @@ func TestHeadersThatStandAlonePass(t *testing.T) {
 			for _, format := range []string{"", test.want} {
 				found, size, err := readHeader(bytes.NewReader(test.content), int64(len(test.content)), format)
 				if found != test.want || size != 0 || err != nil {
-					t.Errorf("asked for %q: got %q, %s and the error %v, want %q and a size that QEMU is asked for", format, found, size, err, test.want)
+					t.Errorf("asked for %q: got %q, %s and the error %v, want %q and no size: QEMU is asked for it",
+						format, found, size, err, test.want)
 				}
 			}
 		})

@@ -78,7 +78,8 @@ func inspectQcow2(file io.ReaderAt) (vm.Bytes, error) {
 	case h3.IncompatibleFeatures&featureCorrupt != 0:
 		return 0, errors.New("the image is marked as damaged; fetch it again, or repair it: qemu-img check -r all")
 	case h3.IncompatibleFeatures&^featuresKnown != 0:
-		return 0, fmt.Errorf("the image is qcow2 with features that are not known (bits %#x)", h3.IncompatibleFeatures&^featuresKnown)
+		return 0, fmt.Errorf("the image is qcow2 with features that are not known (bits %#x)",
+			h3.IncompatibleFeatures&^featuresKnown)
 	case h.ClusterBits < 9 || h.ClusterBits > 21:
 		return 0, fmt.Errorf("the image has qcow2 clusters of 2^%d bytes, which cannot be; it is damaged", h.ClusterBits)
 	case h.Version >= 3 && (h3.HeaderLength < qcow2HeaderSize3 || h3.HeaderLength > 1<<h.ClusterBits):

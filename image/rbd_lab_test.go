@@ -72,7 +72,8 @@ func TestFillFillsAnRBDImage(t *testing.T) {
 				t.Errorf("it needs %s of a directory, %v, want nothing", needs, err)
 			}
 			var done []float64
-			err = Fill(context.Background(), Copy{File: file, Image: image, To: to, Key: key(t), Progress: func(d float64) { done = append(done, d) }})
+			tell := func(d float64) { done = append(done, d) }
+			err = Fill(context.Background(), Copy{File: file, Image: image, To: to, Key: key(t), Progress: tell})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -124,5 +124,6 @@ func errVMDKPart() error {
 }
 
 func errVMDKKind(kind string) error {
-	return fmt.Errorf("the image is a VMDK of type %.40q, and only monolithicSparse and streamOptimized are one file; %s", kind, advice)
+	return fmt.Errorf("the image is a VMDK of type %.40q, "+
+		"and only monolithicSparse and streamOptimized are one file; %s", kind, advice)
 }
