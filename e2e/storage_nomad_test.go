@@ -189,6 +189,17 @@ func TestNomadVolumeIsADiskThatOutlivesItsJobs(t *testing.T) {
 	}
 	j.purge()
 	nothingLeft(t, blank, data, archive, loopDir)
+
+	// A loop device does not know the commands that a LUN hands on.
+	j = guest{
+		Name: "volumes-3", Group: group, Disk: tinyPrimary, More: taskVolume(archive, "/dev/sdx", false),
+		Config: disk("kind = \"lun\"\nbus_type = \"scsi\"\nvolume = \"/dev/sdx\""),
+	}.submit(t)
+	if a := j.waitFailed(); !a.tells("could not start the VM", "scsi-block", "SG_IO") {
+		t.Errorf("no event tells that the device cannot be a LUN:\n%s", a.events())
+	}
+	j.purge()
+	nothingLeft(t, blank, data, archive, loopDir)
 }
 
 func TestNomadVolumeIsADirectoryOfTheGuest(t *testing.T) {
