@@ -82,18 +82,21 @@ func TestWhatDoesNotFitIsRefusedBeforeAByteIsWritten(t *testing.T) {
 	}
 }
 
-// Somebody else fills the pool between the look at what is free and the copy.
+// Somebody else fills the pool between the look at what is free and the end of
+// the copy. A raw image is copied in pieces of 8 MiB, and Progress is told after
+// the first: there have to be more.
 func TestPoolThatFillsUpWhileAnImageIsCopied(t *testing.T) {
-	content := data('f', 8*mib)
+	const size = 24 * mib
+	content := data('f', size)
 	raw, rawIs := rawImage(t, content)
 	packed, packedIs := qcow2Image(t, content)
 	for _, copied := range []image.Copy{{File: raw, Image: rawIs}, {File: packed, Image: packedIs}} {
 		format := copied.Image.Format
 		t.Run(format, func(t *testing.T) {
-			d := small(t, 16*mib)
-			copied.To = d.underTest(format).volume("disk", 8*mib)
+			d := small(t, 2*size)
+			copied.To = d.underTest(format).volume("disk", size)
 			filler := filepath.Join(d.Path, "filler")
-			fill := func() { _ = os.WriteFile(filler, make([]byte, 32*mib), 0o600) } // as much as there is room for
+			fill := func() { _ = os.WriteFile(filler, make([]byte, 3*size), 0o600) } // as much as there is room for
 			if format == image.Raw {
 				copied.Progress = func(float64) { fill() }
 				mustTellFull(t, d, d.Import(t.Context(), copied))
