@@ -83,7 +83,10 @@ func diskDevice(d vm.Disk) libvirtxml.DomainDisk {
 	if d.Kind == vm.HardDisk {
 		device.Driver.Discard = discardFor(d.Volume)
 	}
-	if d.Kind != vm.LUN { // its errors are the guest's
+	if d.Kind != vm.LUN { // its name and its errors are the device's own
+		// A guest names disks in the order in which it finds them; udev has links
+		// by what they say of themselves, /dev/disk/by-id/virtio-vdb.
+		device.Serial = d.Device
 		// A full pool stops the guest until there is room: an error in the guest
 		// would cost it data.
 		device.Driver.ErrorPolicy = "stop"
