@@ -53,12 +53,6 @@ func DirectoryPool(name, path string) (string, error) {
 	}).Marshal()
 }
 
-// ParsePoolPath returns the directory of a pool; "" for a pool that is none.
-func ParsePoolPath(document string) (string, error) {
-	p, err := ParsePool(document)
-	return p.Path, err
-}
-
 // CephPool returns the XML of a storage pool that is a pool of a Ceph cluster.
 //
 // Format: https://libvirt.org/storage.html#rbd-pool

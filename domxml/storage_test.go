@@ -39,12 +39,12 @@ func TestDirectoryPool(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "pool.xml", document)
-	if path, err := ParsePoolPath(document); err != nil || path != "/var/lib/virt/storage" {
-		t.Errorf("its path is read back as %q, %v", path, err)
+	if p, err := ParsePool(document); err != nil || p.Type != "dir" || p.Path != "/var/lib/virt/storage" {
+		t.Errorf("it is read back as %+v, %v", p, err)
 	}
 }
 
-func TestParsePoolPath(t *testing.T) {
+func TestPathOfAPool(t *testing.T) {
 	for _, test := range []struct {
 		name, document, want string
 		fails                bool
@@ -54,9 +54,9 @@ func TestParsePoolPath(t *testing.T) {
 		{"no XML", "pool", "", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := ParsePoolPath(test.document)
-			if got != test.want || (err != nil) != test.fails {
-				t.Errorf("got %q, %v, want %q", got, err, test.want)
+			got, err := ParsePool(test.document)
+			if got.Path != test.want || (err != nil) != test.fails {
+				t.Errorf("got %q, %v, want %q", got.Path, err, test.want)
 			}
 		})
 	}

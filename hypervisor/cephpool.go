@@ -9,7 +9,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
@@ -48,7 +47,7 @@ func (h *Host) EnsureCephPool(ctx context.Context, name string, r vm.RBD, key st
 	if err != nil {
 		return fmt.Errorf("starting storage pool %s: %w", name, err)
 	}
-	pool, now := h.cephPool(name), told{client, r, key}
+	pool, now := h.poolState(name), told{client, r, key}
 	if pool.runs(now) {
 		return nil
 	}
@@ -258,122 +257,6 @@ func explainStart(r vm.RBD, err error, took time.Duration) error {
 
 func cephAt(r vm.RBD) string {
 	return fmt.Sprintf("Ceph pool %s at monitors %s", r.Pool, strings.Join(r.Monitors, ", "))
-}
-
-// RefreshCephPool has libvirt look at a pool again, so that virsh lists what has
-// changed. It returns at once, since that takes libvirt about 5 ms for each
-// volume of the pool, while it lists no pools; libvirt does so for no more than
-// a tenth of the time. If Ceph fails it libvirt stops the pool.
-func (h *Host) RefreshCephPool(ctx context.Context, name string) {
-	pool := h.cephPool(name)
-	if !pool.askRefresh() {
-		return
-	}
-	ctx = context.WithoutCancel(ctx)
-	go func() {
-		for pool.beginRefresh() {
-			began := time.Now()
-			h.refreshCephPool(ctx, name)
-			took := time.Since(began)
-			pool.endRefresh()
-			time.Sleep(9 * took)
-		}
-	}()
-}
-
-func (h *Host) refreshCephPool(ctx context.Context, name string) {
-	ctx, cancel := context.WithTimeout(ctx, cephTimeout)
-	defer cancel()
-	// It is for convenience: what fails here fails where it matters, too.
-	_ = do(ctx, h, "refreshing storage pool "+name, func(c *libvirt.Libvirt) error {
-		pool, err := c.StoragePoolLookupByName(name)
-		if err != nil {
-			return err
-		}
-		return c.StoragePoolRefresh(pool, 0)
-	})
-}
-
-// cephPool is what is going on with a pool of Ceph.
-type cephPool struct {
-	turn chan struct{} // holds a value while libvirt is told of the pool
-
-	mu      sync.Mutex // guards the fields below
-	told    told       // what libvirt was told last
-	looks   bool       // libvirt refreshes the pool
-	follows bool       // a goroutine sees to its refreshes
-	again   bool       // another is wanted
-}
-
-// told is what libvirt was told of a pool, on which connection.
-type told struct {
-	client *libvirt.Libvirt
-	rbd    vm.RBD
-	key    string
-}
-
-func (h *Host) cephPool(name string) *cephPool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	pool, is := h.cephPools[name]
-	if !is {
-		pool = &cephPool{turn: make(chan struct{}, 1)}
-		h.cephPools[name] = pool
-	}
-	return pool
-}
-
-// take waits until nobody else tells libvirt of the pool.
-func (p *cephPool) take(ctx context.Context, name string) (done func(), err error) {
-	select {
-	case p.turn <- struct{}{}:
-		return func() { <-p.turn }, nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("storage pool %s is being started, and libvirt still waits for Ceph: %w", name, ctx.Err())
-	}
-}
-
-func (p *cephPool) tell(now told) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.told = now
-}
-
-func (p *cephPool) wasTold() told {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.told
-}
-
-// runs tells whether the pool is known to run as it is to be: it does while it
-// is refreshed, and libvirt does not say so before it is done.
-func (p *cephPool) runs(now told) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.looks && p.told.client == now.client && p.told.key == now.key && sameRBD(p.told.rbd, now.rbd)
-}
-
-// askRefresh tells whether the one who asks has to see to it.
-func (p *cephPool) askRefresh() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.again = true
-	first := !p.follows
-	p.follows = true
-	return first
-}
-
-func (p *cephPool) beginRefresh() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.looks, p.follows, p.again = p.again, p.again, false
-	return p.looks
-}
-
-func (p *cephPool) endRefresh() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.looks = false
 }
 
 func sameRBD(a, b vm.RBD) bool {

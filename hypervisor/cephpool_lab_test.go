@@ -92,7 +92,7 @@ func TestEnsureCephPool(t *testing.T) {
 	mustUse(t, name)
 }
 
-func TestRefreshCephPool(t *testing.T) {
+func TestRefreshPool(t *testing.T) {
 	h := connected(t, system)
 	name, r, key := newCephPool(t)
 	must(t, h.EnsureCephPool(t.Context(), name, r, key))
@@ -103,13 +103,13 @@ func TestRefreshCephPool(t *testing.T) {
 			t.Fatalf("libvirt lists\n%s, without being told: this test tells nothing", list)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		h.RefreshCephPool(ctx, name)
-		h.RefreshCephPool(ctx, name)
+		h.RefreshPool(ctx, name)
+		h.RefreshPool(ctx, name)
 		cancel() // of whoever asked for it
 		mustList(t, name, volume)
 		must(t, h.EnsureCephPool(t.Context(), name, r, key))
 	}
-	h.RefreshCephPool(t.Context(), "no such pool") // is nobody's loss
+	h.RefreshPool(t.Context(), "no such pool") // is nobody's loss
 }
 
 func TestTheSecretFollowsTheKey(t *testing.T) {

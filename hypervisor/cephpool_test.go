@@ -79,8 +79,8 @@ func TestOneAtATimeTellsLibvirtOfAPool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool := h.cephPool("ceph")
-	if h.cephPool("ceph") != pool || h.cephPool("other") == pool {
+	pool := h.poolState("ceph")
+	if h.poolState("ceph") != pool || h.poolState("other") == pool {
 		t.Fatal("a pool is not told from others by its name")
 	}
 	done, err := pool.take(t.Context(), "ceph")
@@ -102,7 +102,7 @@ func TestOneAtATimeTellsLibvirtOfAPool(t *testing.T) {
 
 func TestRefreshesThatAreAskedForMeanwhileAreOne(t *testing.T) {
 	now := told{client: &libvirt.Libvirt{}, rbd: cephRBD, key: "a"}
-	pool := (&Host{cephPools: make(map[string]*cephPool)}).cephPool("ceph")
+	pool := (&Host{pools: make(map[string]*poolState)}).poolState("ceph")
 	pool.tell(now)
 	mustRefresh := func(what string, got, want bool) {
 		t.Helper()
@@ -124,7 +124,7 @@ func TestRefreshesThatAreAskedForMeanwhileAreOne(t *testing.T) {
 
 func TestAPoolIsKnownToRunWhileItIsRefreshed(t *testing.T) {
 	now := told{client: &libvirt.Libvirt{}, rbd: cephRBD, key: "a"}
-	pool := (&Host{cephPools: make(map[string]*cephPool)}).cephPool("ceph")
+	pool := (&Host{pools: make(map[string]*poolState)}).poolState("ceph")
 	pool.tell(now)
 	if pool.runs(now) {
 		t.Error("it is taken to run though nothing tells so")

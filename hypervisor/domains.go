@@ -79,11 +79,12 @@ func (h *Host) Undefine(ctx context.Context, name string) error {
 }
 
 // Journal returns what the driver wrote into a domain's metadata when it
-// defined it; ErrNoDomain when there is no such domain, or it is not ours.
+// defined it; ErrNoDomain when there is no such domain, or it is not ours. A
+// domain that runs still has it when somebody has undefined it.
 func (h *Host) Journal(ctx context.Context, name string) (domxml.Journal, error) {
 	document, err := onDomain(ctx, h, "reading the metadata of domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) (string, error) {
 		return c.DomainGetMetadata(d, int32(libvirt.DomainMetadataElement),
-			libvirt.OptString{domxml.MetadataURI}, libvirt.DomainAffectConfig)
+			libvirt.OptString{domxml.MetadataURI}, libvirt.DomainAffectCurrent)
 	})
 	if isCode(err, libvirt.ErrNoDomainMetadata) {
 		return domxml.Journal{}, fmt.Errorf("domain %s is not of this driver: %w", name, ErrNoDomain)

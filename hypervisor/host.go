@@ -39,8 +39,7 @@ type Host struct {
 	watches    map[chan<- struct{}]string      // who waits for news of which domain
 	diskErrors map[string]DiskError            // by domain: the last one that this connection has told of
 	facts      map[factsKey]domainCapabilities // of this connection
-	// cephPools is what is going on with each pool of Ceph, by name.
-	cephPools map[string]*cephPool
+	pools      map[string]*poolState           // by name
 
 	updating   sync.Mutex                 // held while a network is changed: libvirt changes one at a time, which takes time
 	addressing sync.Mutex                 // guards promised; held while an address is chosen
@@ -55,12 +54,12 @@ func New(uri string) (*Host, error) {
 		return nil, err
 	}
 	return &Host{
-		uri:       uri,
-		sockets:   sockets,
-		changed:   make(chan struct{}),
-		watches:   make(map[chan<- struct{}]string),
-		cephPools: make(map[string]*cephPool),
-		promised:  make(map[string]domxml.DHCPHost),
+		uri:      uri,
+		sockets:  sockets,
+		changed:  make(chan struct{}),
+		watches:  make(map[chan<- struct{}]string),
+		pools:    make(map[string]*poolState),
+		promised: make(map[string]domxml.DHCPHost),
 	}, nil
 }
 

@@ -217,7 +217,10 @@ func defineForeign(t *testing.T, name string) {
 	const domain = "<domain type='qemu'><name>%s</name><memory unit='MiB'>64</memory><os><type>hvm</type></os></domain>"
 	must(t, os.WriteFile(file, fmt.Appendf(nil, domain, name), 0o600))
 	virsh(t, "define", file)
-	t.Cleanup(func() { virsh(t, "undefine", name) })
+	t.Cleanup(func() {
+		_ = exec.Command("virsh", "-q", "destroy", name).Run() // a test may have started it
+		_ = exec.Command("virsh", "-q", "undefine", name).Run()
+	})
 }
 
 func TestOwnedFindsItsOwnAlone(t *testing.T) {
@@ -235,7 +238,13 @@ func TestOwnedFindsItsOwnAlone(t *testing.T) {
 		must(t, h.Define(t.Context(), s))
 	}
 	defineForeign(t, "hyp-owned-foreign")
-	must(t, h.Start(t.Context(), "hyp-owned-2"))
+	// Domains that somebody has undefined while they run have their journal still,
+	// and others' are no obstacle.
+	defineForeign(t, "hyp-owned-passing")
+	for _, name := range []string{"hyp-owned-2", "hyp-owned-passing"} {
+		virsh(t, "start", name)
+		virsh(t, "undefine", name)
+	}
 
 	got, err := h.Owned(t.Context(), "hyp-owned-", alloc, "task")
 	must(t, err)
@@ -434,9 +443,16 @@ func TestEnsureDirectoryPool(t *testing.T) {
 
 	virsh(t, "pool-destroy", name)
 	must(t, os.Remove(path))
-	must(t, h.EnsureDirectoryPool(t.Context(), name, path))
-	if info, err := os.Stat(path); err != nil || !info.IsDir() {
-		t.Errorf("its directory was not made again: %v", err)
+	mustSay(t, h.EnsureDirectoryPool(t.Context(), name, path), name, path, "not there", "mount")
+	mustExist(t, path, false) // it would hide what comes back with a file system
+	must(t, os.Mkdir(path, 0o711))
+
+	started := make(chan error)
+	for range 8 {
+		go func() { started <- h.EnsureDirectoryPool(t.Context(), name, path) }()
+	}
+	for range 8 {
+		must(t, <-started)
 	}
 
 	other := t.TempDir()
@@ -503,6 +519,9 @@ func TestRemoveVolumeThatLibvirtDoesNotKnow(t *testing.T) {
 			must(t, h.CreateVolume(t.Context(), *v, nil))
 			must(t, os.Remove(v.Path))
 		},
+		"of no pool, whose directory is gone": func(v *vm.Volume) {
+			v.Pool, v.Path = "hyp-no-pool", filepath.Join(dir, "gone", v.Name)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			must(t, h.EnsureDirectoryPool(t.Context(), pool, dir))
@@ -518,6 +537,20 @@ func TestRemoveVolumeThatLibvirtDoesNotKnow(t *testing.T) {
 	}
 }
 
+// A volume that cannot be seen is not one that is not there.
+func TestVolumeOfAPoolWhoseDirectoryIsAwayIsNotRemoved(t *testing.T) {
+	h := connected(t, system)
+	pool, dir := newPool(t, h)
+	v := volumeIn(pool, dir, "away.qcow2")
+	must(t, h.CreateVolume(t.Context(), v, nil))
+	virsh(t, "pool-destroy", pool)
+	must(t, os.Rename(dir, dir+"-away"))
+	mustSay(t, h.RemoveVolume(t.Context(), v), v.Name, pool, dir, "mounted")
+	must(t, os.Rename(dir+"-away", dir))
+	must(t, h.RemoveVolume(t.Context(), v))
+	mustExist(t, v.Path, false)
+}
+
 func TestRefreshPoolListsWhatOthersHaveChanged(t *testing.T) {
 	h := connected(t, system)
 	pool, dir := newPool(t, h)
@@ -525,7 +558,8 @@ func TestRefreshPoolListsWhatOthersHaveChanged(t *testing.T) {
 	must(t, h.CreateVolume(t.Context(), was, nil))
 	must(t, os.Rename(was.Path, is.Path))
 	h.RefreshPool(t.Context(), pool)
-	if volumes := virsh(t, "vol-list", pool); !strings.Contains(volumes, is.Name) || strings.Contains(volumes, was.Name) {
+	mustList(t, pool, is.Name)
+	if volumes := virsh(t, "vol-list", pool); strings.Contains(volumes, was.Name) {
 		t.Errorf("libvirt lists\n%s, want %s alone", volumes, is.Name)
 	}
 	h.RefreshPool(t.Context(), "no such pool") // is nobody's loss

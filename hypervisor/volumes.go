@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -14,9 +15,16 @@ import (
 )
 
 // EnsureDirectoryPool has libvirt know and run a pool of that name in a
-// directory, and start it with the host. A pool of that name in another
-// directory is an error that names both.
+// directory, and start it with the host. It makes the directory with the pool,
+// and not again: where that of a pool is missing, a file system may be that is
+// not mounted, and what is in it is not to be given up. A pool of that name that
+// is elsewhere, or something else, is an error that says both.
 func (h *Host) EnsureDirectoryPool(ctx context.Context, name, path string) error {
+	done, err := h.poolState(name).take(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer done()
 	pool, err := h.pool(ctx, name)
 	if isCode(err, libvirt.ErrNoStoragePool) {
 		pool, err = h.definePool(ctx, name, path)
@@ -29,12 +37,12 @@ func (h *Host) EnsureDirectoryPool(ctx context.Context, name, path string) error
 		if err != nil {
 			return err
 		}
-		switch is, err := domxml.ParsePoolPath(document); {
-		case err != nil:
+		is, err := domxml.ParsePool(document)
+		if err != nil {
 			return err
-		case filepath.Clean(is) != filepath.Clean(path):
-			return fmt.Errorf("libvirt has a pool of that name at %s, the plugin's configuration says %s; "+
-				"name the pool otherwise, or give it that path", is, path)
+		}
+		if err := sameDirectory(is, path); err != nil {
+			return err
 		}
 		if err := c.StoragePoolSetAutostart(pool, 1); err != nil {
 			return err
@@ -43,20 +51,39 @@ func (h *Host) EnsureDirectoryPool(ctx context.Context, name, path string) error
 		if err != nil || active == 1 {
 			return err
 		}
-		if err := os.MkdirAll(path, poolMode); err != nil {
-			return err
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("its directory %s is not there; if it is on a file system of its own, mount that, "+
+				"if it is gone for good, make it anew with mkdir", path)
 		}
 		return c.StoragePoolCreate(pool, 0)
 	})
 }
 
+// sameDirectory tells what is wrong with a pool that libvirt has by the name of a
+// directory's.
+func sameDirectory(is domxml.Pool, path string) error {
+	switch {
+	case is.Type != "dir":
+		return fmt.Errorf("libvirt has a pool of that name of type %s, the plugin's configuration says the directory %s; "+
+			"name the pool otherwise, or undefine libvirt's", is.Type, path)
+	case filepath.Clean(is.Path) != filepath.Clean(path):
+		return fmt.Errorf("libvirt has a pool of that name at %s, the plugin's configuration says %s; "+
+			"name the pool otherwise, or give it that path", is.Path, path)
+	}
+	return nil
+}
+
 // poolMode lets QEMU through to its volumes, whoever it runs as.
 const poolMode = 0o711
 
+// definePool makes the directory first: a pool that is known has one.
 func (h *Host) definePool(ctx context.Context, name, path string) (libvirt.StoragePool, error) {
 	document, err := domxml.DirectoryPool(name, path)
 	if err != nil {
 		return libvirt.StoragePool{}, err
+	}
+	if err := os.MkdirAll(path, poolMode); err != nil {
+		return libvirt.StoragePool{}, fmt.Errorf("making the directory of storage pool %s: %w", name, err)
 	}
 	return call(ctx, h, "defining storage pool "+name, func(c *libvirt.Libvirt) (libvirt.StoragePool, error) {
 		return c.StoragePoolDefineXML(document, 0)
@@ -97,7 +124,8 @@ func creation(v vm.Volume) libvirt.StorageVolCreateFlags {
 }
 
 // RemoveVolume deletes a volume: by libvirt where libvirt knows it, else its
-// file. A volume that is not there is no error.
+// file. A volume that is not there is no error, unless the whole directory of a
+// pool is not: it may be on a file system that is not mounted.
 func (h *Host) RemoveVolume(ctx context.Context, v vm.Volume) error {
 	stopped := errors.New("the pool is stopped")
 	pool, err := h.pool(ctx, v.Pool)
@@ -116,26 +144,23 @@ func (h *Host) RemoveVolume(ctx context.Context, v vm.Volume) error {
 			return c.StorageVolDelete(volume, libvirt.StorageVolDeleteNormal)
 		})
 	}
-	switch {
-	case isCode(err, libvirt.ErrNoStoragePool), isCode(err, libvirt.ErrNoStorageVol), errors.Is(err, stopped):
-		// libvirt does not know it: what there may be is a file.
-		if err := os.Remove(v.Path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("deleting volume %s of storage pool %s: %w", v.Name, v.Pool, err)
+	unknown := isCode(err, libvirt.ErrNoStoragePool)
+	if !unknown && !isCode(err, libvirt.ErrNoStorageVol) && !errors.Is(err, stopped) {
+		return err
+	}
+	// libvirt does not know it: what there may be is a file.
+	err = os.Remove(v.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		_, err = os.Stat(filepath.Dir(v.Path))
+		switch gone := errors.Is(err, fs.ErrNotExist); {
+		case gone && unknown:
+			return nil
+		case gone:
+			err = fmt.Errorf("the pool's directory is not there, is its file system mounted? %w", err)
 		}
-		return nil
 	}
-	return err
-}
-
-// RefreshPool has libvirt look at a pool again, so that virsh lists what others
-// have changed. It is no error that libvirt declines while it works in the pool:
-// it lists that after its next look.
-func (h *Host) RefreshPool(ctx context.Context, name string) {
-	pool, err := h.pool(ctx, name)
 	if err != nil {
-		return
+		return fmt.Errorf("deleting volume %s of storage pool %s: %w", v.Name, v.Pool, err)
 	}
-	_ = do(ctx, h, "refreshing storage pool "+name, func(c *libvirt.Libvirt) error {
-		return c.StoragePoolRefresh(pool, 0)
-	})
+	return nil
 }

@@ -55,7 +55,7 @@ func (c *Ceph) Create(ctx context.Context, v vm.Volume) error {
 // listed has virsh list what has changed, if it has.
 func (c *Ceph) listed(ctx context.Context, err error) error {
 	if err == nil {
-		c.Host.RefreshCephPool(ctx, c.Name)
+		c.Host.RefreshPool(ctx, c.Name)
 	}
 	return err
 }

@@ -1,0 +1,133 @@
+package hypervisor
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/digitalocean/go-libvirt"
+
+	"nomad-driver-virt/vm"
+)
+
+// poolState is what goes on with a storage pool, so that libvirt is told of it
+// by one caller at a time.
+type poolState struct {
+	turn chan struct{} // holds a value while libvirt is told of the pool
+
+	mu      sync.Mutex // guards the fields below
+	told    told       // what libvirt was told last, of a pool of Ceph
+	looks   bool       // libvirt refreshes the pool
+	follows bool       // a goroutine sees to its refreshes
+	again   bool       // another is wanted
+}
+
+// told is what libvirt was told of a pool of Ceph, on which connection.
+type told struct {
+	client *libvirt.Libvirt
+	rbd    vm.RBD
+	key    string
+}
+
+func (h *Host) poolState(name string) *poolState {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	pool, is := h.pools[name]
+	if !is {
+		pool = &poolState{turn: make(chan struct{}, 1)}
+		h.pools[name] = pool
+	}
+	return pool
+}
+
+// take waits until nobody else tells libvirt of the pool.
+func (p *poolState) take(ctx context.Context, name string) (done func(), err error) {
+	select {
+	case p.turn <- struct{}{}:
+		return func() { <-p.turn }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("storage pool %s is being started, and libvirt has not done so yet: %w", name, ctx.Err())
+	}
+}
+
+func (p *poolState) tell(now told) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.told = now
+}
+
+func (p *poolState) wasTold() told {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.told
+}
+
+// runs tells whether a pool of Ceph is known to run as it is to be: it does while
+// it is refreshed, and libvirt does not say so before it is done.
+func (p *poolState) runs(now told) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.looks && p.told.client == now.client && p.told.key == now.key && sameRBD(p.told.rbd, now.rbd)
+}
+
+// refreshTimeout bounds one refresh: libvirt gives a Ceph up that is away.
+const refreshTimeout = 2 * time.Minute
+
+// RefreshPool has libvirt look at a pool again, so that virsh lists what others
+// have changed. It returns at once: libvirt opens each volume of the pool for
+// that (about 5 ms for one of Ceph), and lists no pools meanwhile. It does so for
+// no more than a tenth of the time. If Ceph fails it libvirt stops the pool.
+func (h *Host) RefreshPool(ctx context.Context, name string) {
+	pool := h.poolState(name)
+	if !pool.askRefresh() {
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	go func() {
+		for pool.beginRefresh() {
+			began := time.Now()
+			h.refreshPool(ctx, name)
+			took := time.Since(began)
+			pool.endRefresh()
+			time.Sleep(9 * took)
+		}
+	}()
+}
+
+func (h *Host) refreshPool(ctx context.Context, name string) {
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
+	// It is for convenience: what fails here fails where it matters, too. libvirt
+	// declines while it works in the pool, and lists that after its next look.
+	_ = do(ctx, h, "refreshing storage pool "+name, func(c *libvirt.Libvirt) error {
+		pool, err := c.StoragePoolLookupByName(name)
+		if err != nil {
+			return err
+		}
+		return c.StoragePoolRefresh(pool, 0)
+	})
+}
+
+// askRefresh tells whether the one who asks has to see to it.
+func (p *poolState) askRefresh() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.again = true
+	first := !p.follows
+	p.follows = true
+	return first
+}
+
+func (p *poolState) beginRefresh() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.looks, p.follows, p.again = p.again, p.again, false
+	return p.looks
+}
+
+func (p *poolState) endRefresh() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.looks = false
+}
