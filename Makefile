@@ -73,7 +73,7 @@ lab-test: setup dev ## tests on the kernel, and on a libvirt of the lab
 	LAB_NAME=$(TEST_LAB) lab/lab down
 	LAB_NAME=$(TEST_LAB) lab/lab up
 	LAB_NAME=$(TEST_LAB) lab/lab ceph-start
-	$(IN_LAB) go test -race -tags lab -p 1 ./portmap ./hypervisor ./image ./share ./rbd ./storage
+	$(IN_LAB) go test -race -tags lab -count 1 -p 1 ./portmap ./hypervisor ./image ./share ./rbd ./storage ./driver
 
 e2e: setup dev ## what a user sees, on a lab
 	LAB_NAME=$(TEST_LAB) lab/lab down
@@ -84,7 +84,7 @@ e2e: setup dev ## what a user sees, on a lab
 bench: setup dev ## the driver's own time, as ratios to the bare tools
 	LAB_NAME=$(TEST_LAB) lab/lab down
 	LAB_NAME=$(TEST_LAB) lab/lab up
-	$(IN_LAB) go test -tags lab -run '^$$' -bench . -benchtime 10x -timeout 30m ./driver ./portmap ./image
+	$(IN_LAB) go test -tags lab -run '^$$' -bench . -benchtime 10x -timeout 30m ./driver ./portmap ./storage
 	LAB_NAME=$(TEST_LAB) lab/lab down
 
 clean: ## remove what was built

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -15,10 +14,6 @@ import (
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
-	"github.com/digitalocean/go-libvirt/socket/dialers"
-	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/nomad/nomad/structs"
-	"github.com/hashicorp/nomad/plugins/base"
 	"github.com/hashicorp/nomad/plugins/drivers"
 )
 
@@ -41,13 +36,13 @@ func BenchmarkStartTask(b *testing.B) {
 
 func benchmarkStart(b *testing.B, interfaces []NetworkInterface) {
 	b.Helper()
-	d := benchDriver(b, map[string]DirectoryPool{"local": {Path: "/var/lib/virt/storage"}})
-	bare := benchLibvirt(b)
+	d := labDriver(b, map[string]DirectoryPool{"local": {Path: "/var/lib/virt/storage"}})
+	bare := bareLibvirt(b)
 	chained := Disk{Chained: true, Source: &DiskSource{Image: "tiny.qcow2"}}
-	startOnce(b, d, bare, benchTask(b, 0, chained, interfaces)) // makes the base
+	startOnce(b, d, bare, labTask(b, 0, chained, interfaces)) // makes the base
 	var ours, theirs []time.Duration
 	for i := 1; b.Loop(); i++ {
-		our, their := startOnce(b, d, bare, benchTask(b, i, chained, interfaces))
+		our, their := startOnce(b, d, bare, labTask(b, i, chained, interfaces))
 		ours, theirs = append(ours, our), append(theirs, their)
 	}
 	b.ReportMetric(median(ours).Seconds()*1000, "StartTask-ms")
@@ -99,65 +94,20 @@ func BenchmarkStartOnALargeImage(b *testing.B) {
 // their disk.
 func benchmarkTwo(b *testing.B, pools map[string]DirectoryPool, base, against Disk, images ...string) {
 	b.Helper()
-	d := benchDriver(b, pools, images...)
-	bare := benchLibvirt(b)
+	d := labDriver(b, pools, images...)
+	bare := bareLibvirt(b)
 	// Both bases are made first.
-	startOnce(b, d, bare, benchTask(b, 0, base, nil))
-	startOnce(b, d, bare, benchTask(b, 1, against, nil))
+	startOnce(b, d, bare, labTask(b, 0, base, nil))
+	startOnce(b, d, bare, labTask(b, 1, against, nil))
 	var ones, others []time.Duration
 	for i := 2; b.Loop(); i += 2 {
-		one, _ := startOnce(b, d, bare, benchTask(b, i, base, nil))
-		other, _ := startOnce(b, d, bare, benchTask(b, i+1, against, nil))
+		one, _ := startOnce(b, d, bare, labTask(b, i, base, nil))
+		other, _ := startOnce(b, d, bare, labTask(b, i+1, against, nil))
 		ones, others = append(ones, one), append(others, other)
 	}
 	b.ReportMetric(median(ones).Seconds()*1000, "base-ms")
 	b.ReportMetric(median(others).Seconds()*1000, "against-ms")
 	b.ReportMetric(float64(median(others))/float64(median(ones)), "ratio")
-}
-
-// benchDriver is a driver with some pools, which are undefined when the
-// benchmark ends but for the lab's own.
-func benchDriver(b *testing.B, pools map[string]DirectoryPool, images ...string) *Driver {
-	b.Helper()
-	d := New(b.Context(), "bench", hclog.NewNullLogger())
-	config := Config{
-		ImagePaths:   append(images, "/var/lib/virt/images"),
-		StoragePools: &StoragePools{Directory: pools, Default: slices.Sorted(maps.Keys(pools))[0]},
-	}
-	var encoded []byte
-	if err := base.MsgPackEncode(&encoded, &config); err != nil {
-		b.Fatal(err)
-	}
-	if err := d.SetConfig(&base.Config{PluginConfig: encoded}); err != nil {
-		b.Fatal(err)
-	}
-	bare := benchLibvirt(b)
-	b.Cleanup(func() {
-		for name := range pools {
-			if name == "local" {
-				continue
-			}
-			pool, err := bare.StoragePoolLookupByName(name)
-			if err == nil {
-				err = errors.Join(bare.StoragePoolDestroy(pool), bare.StoragePoolUndefine(pool))
-			}
-			if err != nil {
-				b.Error(err)
-			}
-		}
-	})
-	return d
-}
-
-// benchLibvirt is a bare connection to libvirt.
-func benchLibvirt(b *testing.B) *libvirt.Libvirt {
-	b.Helper()
-	bare := libvirt.NewWithDialer(dialers.NewLocal())
-	if err := bare.Connect(); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = bare.Disconnect() })
-	return bare
 }
 
 // startOnce starts a task, and then its domain once more by libvirt's calls
@@ -196,37 +146,6 @@ func startOnce(b *testing.B, d *Driver, bare *libvirt.Libvirt, cfg *drivers.Task
 		b.Fatal(err)
 	}
 	return ours, theirs
-}
-
-func benchTask(b *testing.B, i int, disk Disk, interfaces []NetworkInterface) *drivers.TaskConfig {
-	b.Helper()
-	cfg := &drivers.TaskConfig{
-		ID:       fmt.Sprintf("alloc/bench/%08x", i),
-		Name:     "bench",
-		AllocID:  "alloc",
-		AllocDir: b.TempDir(),
-		Env:      map[string]string{"NOMAD_TASK_NAME": "bench"},
-		Resources: &drivers.Resources{
-			NomadResources: &structs.AllocatedTaskResources{Memory: structs.AllocatedMemoryResources{MemoryMB: 256}},
-			LinuxResources: &drivers.LinuxResources{CpusetCpus: "0"},
-			Ports:          &structs.AllocatedPorts{{Label: "http", Value: 20000, To: 8000, HostIP: "10.99.0.2"}},
-		},
-	}
-	dir := cfg.TaskDir()
-	for _, path := range []string{dir.SharedAllocDir, dir.LocalDir, dir.SecretsDir} {
-		if err := os.MkdirAll(filepath.Clean(path), 0o755); err != nil {
-			b.Fatal(err)
-		}
-	}
-	err := cfg.EncodeConcreteDriverConfig(&TaskConfig{
-		Cmds:              []string{"true"},
-		Disks:             []Disk{disk},
-		NetworkInterfaces: interfaces,
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	return cfg
 }
 
 func median(all []time.Duration) time.Duration {

@@ -177,7 +177,9 @@ func (d *Driver) follow(t *task, m *machines) {
 	d.tasks[t.cfg.ID] = t
 	go func() {
 		defer logs.close()
-		m.remember(d.ctx, t.vm)
+		if journal, err := m.host.Journal(d.ctx, t.vm); err == nil {
+			m.remember(t.vm, journal)
+		}
 		t.follow(d.ctx, m.host, func(format string, args ...any) { d.tell(t.cfg, format, args...) })
 	}()
 }

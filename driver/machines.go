@@ -29,7 +29,7 @@ type machines struct {
 	removing turns.Turns // by the VM's name
 
 	mu       sync.Mutex                // guards journals
-	journals map[string]domxml.Journal // of VMs that run, by name, lest somebody undefines their domains
+	journals map[string]domxml.Journal // of VMs that run or are being removed, by name
 
 	// again is told of a VM that could not be removed, to try it later.
 	again func(name string, end end)
@@ -136,6 +136,7 @@ func (m *machines) remove(ctx context.Context, name string, end end) error {
 	case err != nil:
 		return errors.Join(append(errs, err)...)
 	}
+	m.remember(name, journal) // a domain that somebody has undefined goes with its QEMU
 	if err := m.host.Destroy(ctx, name); err != nil {
 		return errors.Join(append(errs, err)...) // its disks are in use
 	}
@@ -155,12 +156,9 @@ func (m *machines) remove(ctx context.Context, name string, end end) error {
 	return m.host.Undefine(ctx, name)
 }
 
-// remember keeps the journal of a VM that runs.
-func (m *machines) remember(ctx context.Context, name string) {
-	journal, err := m.host.Journal(ctx, name)
-	if err != nil {
-		return
-	}
+// remember keeps the journal of a VM, lest its domain is gone before all the
+// rest is.
+func (m *machines) remember(name string, journal domxml.Journal) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.journals[name] = journal
@@ -189,14 +187,15 @@ func (m *machines) journal(ctx context.Context, name string) (domxml.Journal, er
 
 // removeForgotten removes what an earlier start of the same task of the same
 // allocation left, when Nomad or this plugin died before it was known to have
-// started.
+// started, or before all of it was removed. A guest may have run: its disks are
+// kept if they are to be.
 func (m *machines) removeForgotten(ctx context.Context, o vm.Owner) error {
 	names, err := m.host.Owned(ctx, nameStem(o.Task), o.Alloc, o.Task)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if err := m.remove(ctx, name, undone); err != nil {
+		if err := m.remove(ctx, name, ended); err != nil {
 			return fmt.Errorf("removing VM %s, which an earlier start of this task left: %w", name, err)
 		}
 	}

@@ -29,7 +29,7 @@ func (p underTest) volume(name string, size vm.Bytes) vm.Volume {
 	return p.place(vm.Volume{Pool: p.name, Name: name, Format: p.format, Size: size, Sparse: true})
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

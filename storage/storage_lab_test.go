@@ -23,7 +23,7 @@ import (
 
 // These tests run inside the lab: lab/lab run go test -tags lab ./storage
 
-func run(t *testing.T, name string, args ...string) string {
+func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(name, args...).CombinedOutput()
 	if err != nil {
@@ -33,7 +33,7 @@ func run(t *testing.T, name string, args ...string) string {
 }
 
 // libvirt returns the lab's libvirt, connected.
-func libvirt(t *testing.T) *hypervisor.Host {
+func libvirt(t testing.TB) *hypervisor.Host {
 	t.Helper()
 	host, err := hypervisor.New("qemu:///system")
 	must(t, err)
@@ -47,7 +47,7 @@ func libvirt(t *testing.T) *hypervisor.Host {
 }
 
 // realDirectory is a pool in a directory, which libvirt runs.
-func realDirectory(t *testing.T, path string) *Directory {
+func realDirectory(t testing.TB, path string) *Directory {
 	t.Helper()
 	d := &Directory{Host: libvirt(t), Name: "storage-" + strings.ReplaceAll(strings.TrimPrefix(path, os.TempDir()+"/"), "/", "-"), Path: path}
 	must(t, d.Ensure(t.Context()))

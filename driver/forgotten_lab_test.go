@@ -1,0 +1,101 @@
+//go:build lab
+
+package driver
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/digitalocean/go-libvirt"
+)
+
+// filesOf lists what is in a directory and has a part in its name.
+func filesOf(t *testing.T, dir, part string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if strings.Contains(e.Name(), part) {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+func mustKnow(t *testing.T, bare *libvirt.Libvirt, domain string, want bool) {
+	t.Helper()
+	if _, err := bare.DomainLookupByName(domain); (err == nil) != want {
+		t.Errorf("libvirt knows domain %s: %v, want it to: %t", domain, err, want)
+	}
+}
+
+// Nomad or the plugin dies after the guest has run, and before the VM is known or
+// all of it is removed: the next start of the task finds it.
+func TestDiskOfAForgottenVMIsKeptAsItIsToBe(t *testing.T) {
+	dir, bare := t.TempDir(), bareLibvirt(t)
+	pools := map[string]DirectoryPool{"forgotten": {Path: dir}}
+	disk := Disk{Size: "8MiB", Keep: "1h"}
+	first, second := labTask(t, 1, disk, nil), labTask(t, 2, disk, nil)
+
+	if _, _, err := labDriver(t, pools).StartTask(first); err != nil {
+		t.Fatal(err)
+	}
+	forgotten, name := vmName(first.Name, first.ID), vmName(second.Name, second.ID)
+	mustKnow(t, bare, forgotten, true)
+
+	next := labDriver(t, pools)
+	if _, _, err := next.StartTask(second); err != nil {
+		t.Fatal(err)
+	}
+	mustKnow(t, bare, forgotten, false)
+	mustKnow(t, bare, name, true)
+	if found := filesOf(t, dir, forgotten); len(found) != 1 || !strings.HasPrefix(found[0], "kept-until-") {
+		t.Errorf("of the VM that was forgotten there is %q, want its disk to be kept", found)
+	}
+	if err := next.DestroyTask(second.ID, true); err != nil {
+		t.Fatal(err)
+	}
+	if found := filesOf(t, dir, ""); len(found) != 2 {
+		t.Errorf("there is %q, want both disks to be kept", found)
+	}
+}
+
+// A domain that somebody undefines while it runs is gone with its QEMU.
+func TestVMThatIsUndefinedWhileItRuns(t *testing.T) {
+	dir, bare := t.TempDir(), bareLibvirt(t)
+	pools := map[string]DirectoryPool{"undefined": {Path: dir}}
+	first, second := labTask(t, 1, Disk{Size: "8MiB"}, nil), labTask(t, 2, Disk{Size: "8MiB"}, nil)
+	undefine := func(name string) {
+		t.Helper()
+		domain, err := bare.DomainLookupByName(name)
+		if err == nil {
+			err = bare.DomainUndefine(domain)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := labDriver(t, pools).StartTask(first); err != nil {
+		t.Fatal(err)
+	}
+	undefine(vmName(first.Name, first.ID))
+
+	// The next plugin knows no more of it than what libvirt tells.
+	next := labDriver(t, pools)
+	if _, _, err := next.StartTask(second); err != nil {
+		t.Fatalf("the next start of the task: %v", err)
+	}
+	undefine(vmName(second.Name, second.ID))
+	if err := next.DestroyTask(second.ID, true); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{vmName(first.Name, first.ID), vmName(second.Name, second.ID)} {
+		mustKnow(t, bare, name, false)
+	}
+	if found := filesOf(t, dir, ""); len(found) != 0 {
+		t.Errorf("%q is left", found)
+	}
+}
