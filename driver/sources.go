@@ -43,13 +43,13 @@ func (d *Driver) find(ctx context.Context, config Config, store *storage.Store, 
 		case s == nil:
 		case s.Image != "":
 			path += ".image"
-			f.files[i], f.sources[i].image, err = openImage(ctx, search, *s)
+			f.files[i], f.sources[i].image, err = openImage(ctx, search, store, *s)
 		case s.Volume != "" && disk.Volume == "":
 			path += ".volume"
 			f.files[i], f.sources[i], err = findVolume(ctx, store, config, disk)
 		}
 		if err == nil && disk.Chained && f.sources[i].image != nil && f.sources[i].volume == nil {
-			f.sources[i].image.Digest, err = d.digests.Of(ctx, f.files[i], f.sources[i].image.Format)
+			err = d.identify(ctx, f.files[i], f.sources[i].image, func(format string, args ...any) { d.tell(cfg, format, args...) })
 		}
 		if err != nil {
 			p.addf(path, "%s", err)
@@ -63,10 +63,25 @@ func (d *Driver) find(ctx context.Context, config Config, store *storage.Store, 
 	return f, p
 }
 
-func openImage(ctx context.Context, search hostfile.Search, s DiskSource) (*os.File, *vm.Image, error) {
+// identify reads an image, unless it was read before, for the name of its base.
+func (d *Driver) identify(ctx context.Context, file *os.File, image *vm.Image, tell storage.Tell) (err error) {
+	ctx, cancel := storage.Bounded(ctx)
+	defer cancel()
+	image.Digest, err = d.digests.Of(ctx, file, image.Format, storage.Quarters("Reading image "+image.Path, tell))
+	return err
+}
+
+func openImage(ctx context.Context, search hostfile.Search, store *storage.Store, s DiskSource) (*os.File, *vm.Image, error) {
 	file, err := search.Open(s.Image)
 	if err != nil {
 		return nil, nil, err
+	}
+	real, err := hostfile.Real(file)
+	if err == nil {
+		err = store.RefusePrivate(real)
+	}
+	if err != nil {
+		return file, nil, err
 	}
 	inspected, err := image.Inspect(ctx, file, s.Format)
 	if err != nil {

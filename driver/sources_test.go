@@ -101,6 +101,7 @@ func TestEverythingThatCannotBeHadIsNamed(t *testing.T) {
 	raw := writeFile(t, dir, "raw.img", strings.Repeat("x", 1024))
 	empty := writeFile(t, dir, "empty.img", "")
 	writeFile(t, dir, "pool/other.vmdk", "KDMV")
+	writeFile(t, dir, "pool/web-5a6e215e-seed.iso", "another task's secrets")
 	config, store, cfg := searching(dir)
 	roots := strings.Join(searchFor(cfg, []string{dir}).Roots, ", ")
 
@@ -115,6 +116,7 @@ func TestEverythingThatCannotBeHadIsNamed(t *testing.T) {
 			{Source: &DiskSource{Volume: "other.vmdk", Format: "raw"}},
 			{Source: &DiskSource{Volume: "other.vmdk"}},
 			{Source: &DiskSource{Volume: "none.img"}, Pool: "no pool"}, // the plan tells
+			{Source: &DiskSource{Image: "pool/web-5a6e215e-seed.iso", Format: "raw"}},
 		},
 	}, cfg)
 	defer f.close()
@@ -129,6 +131,8 @@ func TestEverythingThatCannotBeHadIsNamed(t *testing.T) {
 			"virsh vol-list local lists those it has: no such volume",
 		`config.disk[4].source.volume: "../raw.img" is no name of a volume`,
 		"config.disk[6].source.volume: volume " + pool + "/other.vmdk: the image is cut off within its vmdk header; fetch it again",
+		`config.disk[8].source.image: volume "web-5a6e215e-seed.iso" is a VM's own, which goes with its task or ` +
+			"is kept for a look at it; give it, or a copy of it, another name to make disks from it",
 		`config.user_data: "none": no such file in ` + strings.Join(searchFor(cfg, nil).Roots, ", "),
 	}
 	if diff := cmp.Diff(want, p); diff != "" {

@@ -105,10 +105,13 @@ func openFound(found *os.File, path string) (*os.File, error) {
 // descriptor is the path of an open file that no rename changes.
 func descriptor(file *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", file.Fd()) }
 
+// Real returns the path of an open file that no symlink is part of.
+func Real(file *os.File) (string, error) { return os.Readlink(descriptor(file)) }
+
 // judge returns where an open file really is, and ErrOutside if that is not
 // below a root.
 func (s Search) judge(file *os.File) (string, error) {
-	real, err := os.Readlink(descriptor(file))
+	real, err := Real(file)
 	if err != nil {
 		return "", err
 	}

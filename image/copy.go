@@ -44,30 +44,6 @@ func Fill(ctx context.Context, c Copy) error {
 	})
 }
 
-// Create makes a new file of an image, of the size of its disk. It is on the
-// disk when Create returns, and may be incomplete if that is an error.
-func Create(ctx context.Context, c Copy) error {
-	if c.Image.Format == Raw && c.To.Format == Raw {
-		return c.createRaw(ctx)
-	}
-	err := c.convert(ctx, conversion{
-		from:    source(c.Image),
-		to:      c.To.Path,
-		name:    c.To.Path,
-		options: []string{"-O", c.To.Format},
-		limits:  convertLimits(c.Image.Size, fileLimit(c.To.Format, c.Image.Size)),
-	})
-	if err != nil {
-		return err
-	}
-	made, err := os.Open(c.To.Path)
-	if err != nil {
-		return err
-	}
-	defer made.Close()
-	return made.Sync()
-}
-
 // fillRBD writes to an image of a Ceph pool. The key goes through a pipe: the
 // arguments of a process and its environment can be read by others.
 func (c Copy) fillRBD(ctx context.Context) error {

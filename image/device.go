@@ -57,7 +57,8 @@ func OpenDevice(path string) (*Device, error) {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0)
 	switch {
 	case errors.Is(err, unix.EBUSY):
-		return nil, fmt.Errorf("the block device %s is in use: it is mounted, part of another device, or open elsewhere", path)
+		return nil, fmt.Errorf("the block device %s is in use on the host: it is mounted, part of another device, or open elsewhere; "+
+			"end that first, `lsblk %s` may tell what it is", path, path)
 	case err != nil:
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Digests identifies images by their content, and remembers what it has read:
@@ -38,8 +40,9 @@ type known struct {
 }
 
 // Of returns what identifies the content of an image, as read with a format:
-// 32 hex digits.
-func (d *Digests) Of(ctx context.Context, file *os.File, format string) (string, error) {
+// 32 hex digits. progress is told how much is read, from 0 to 1, where it is
+// read; nil: nobody asks.
+func (d *Digests) Of(ctx context.Context, file *os.File, format string, progress func(done float64)) (string, error) {
 	before, err := versionOf(file)
 	if err != nil {
 		return "", err
@@ -52,15 +55,14 @@ func (d *Digests) Of(ctx context.Context, file *os.File, format string) (string,
 		return digest, nil
 	}
 
-	hash := sha256.New()
-	fmt.Fprintf(hash, "%s\x00", format)
-	if _, err := io.Copy(hash, &contextReader{ctx, io.NewSectionReader(file, 0, before.size)}); err != nil {
+	sum, err := digestOf(ctx, file, before.size, format, progress)
+	if err != nil {
 		return "", fmt.Errorf("reading %s: %w", file.Name(), err)
 	}
 	if after, err := versionOf(file); err != nil || after != before {
 		return "", errWritten(file)
 	}
-	digest = hex.EncodeToString(hash.Sum(nil)[:16])
+	digest = hex.EncodeToString(sum[:16])
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -69,6 +71,56 @@ func (d *Digests) Of(ctx context.Context, file *os.File, format string) (string,
 	}
 	d.seen[key] = digest
 	return digest, nil
+}
+
+// digestBlock is how much is hashed at once, and what has to be a hole to cost
+// nothing.
+const digestBlock = 1 << 20
+
+// digestOf is SHA-256 over the format and the SHA-256 of each block of a file.
+// That of a block of zeros is known: a hole takes no time, and is the same as
+// zeros that are written.
+func digestOf(ctx context.Context, file *os.File, size int64, format string, progress func(float64)) ([]byte, error) {
+	whole := sha256.New()
+	fmt.Fprintf(whole, "%s\x00", format)
+	buffer := make([]byte, digestBlock)
+	ofZeros := sha256.Sum256(buffer)
+	data := int64(0) // where the next is, at the earliest
+	for offset := int64(0); offset < size; offset += digestBlock {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if data <= offset {
+			data = nextData(file, offset, size)
+		}
+		if data >= offset+digestBlock {
+			whole.Write(ofZeros[:])
+			continue
+		}
+		block := buffer[:min(digestBlock, size-offset)]
+		if _, err := file.ReadAt(block, offset); err != nil {
+			return nil, err
+		}
+		sum := sha256.Sum256(block)
+		whole.Write(sum[:])
+		if progress != nil {
+			progress(float64(offset+int64(len(block))) / float64(size))
+		}
+	}
+	return whole.Sum(nil), nil
+}
+
+// nextData is where the data begins that is next in a file: at the offset itself
+// where the file system does not tell.
+func nextData(file *os.File, offset, size int64) int64 {
+	at, err := file.Seek(offset, unix.SEEK_DATA)
+	switch {
+	case errors.Is(err, unix.ENXIO): // only a hole is left, of which the last block may be a part
+		return max(offset, size/digestBlock*digestBlock)
+	case err != nil:
+		return offset
+	}
+	return at
 }
 
 // maxSeen bounds what is remembered: allocations come and go with images of
@@ -90,17 +142,4 @@ func versionOf(file *os.File) (version, error) {
 		return version{}, fmt.Errorf("%s: the system tells nothing of the file", file.Name())
 	}
 	return version{st.Dev, st.Ino, st.Size, st.Mtim, st.Ctim}, nil
-}
-
-// contextReader ends a long read with its context.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r *contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
 }

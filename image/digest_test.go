@@ -6,11 +6,14 @@ import (
 	"os"
 	"regexp"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func digest(t *testing.T, d *Digests, file *os.File, format string) string {
 	t.Helper()
-	got, err := d.Of(context.Background(), file, format)
+	got, err := d.Of(context.Background(), file, format, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,14 +43,14 @@ func TestDigestReadsAFileOnce(t *testing.T) {
 	cancel()
 	var d Digests
 	file := open(t, []byte("an image"))
-	if got, err := d.Of(over, file, Raw); !errors.Is(err, context.Canceled) {
+	if got, err := d.Of(over, file, Raw, nil); !errors.Is(err, context.Canceled) {
 		t.Fatalf("a file that was never read has the digest %q, %v, want the context's error", got, err)
 	}
 	want := digest(t, &d, file, Raw)
-	if got, err := d.Of(over, file, Raw); err != nil || got != want {
+	if got, err := d.Of(over, file, Raw, nil); err != nil || got != want {
 		t.Errorf("asked again: %q, %v, want %q without a read", got, err, want)
 	}
-	if got, err := d.Of(over, file, Qcow2); !errors.Is(err, context.Canceled) {
+	if got, err := d.Of(over, file, Qcow2, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("asked with another format: %q, %v, want a read", got, err)
 	}
 }
@@ -76,8 +79,67 @@ func TestDigestFollowsTheContent(t *testing.T) {
 func TestDigestOfAFileThatIsWrittenMeanwhile(t *testing.T) {
 	var d Digests
 	file := open(t, []byte("an image"))
-	if got, err := d.Of(&writesOnRead{Context: context.Background(), t: t, path: file.Name()}, file, Raw); err == nil {
+	if got, err := d.Of(&writesOnRead{Context: context.Background(), t: t, path: file.Name()}, file, Raw, nil); err == nil {
 		t.Errorf("a file that grew while it was read has the digest %s, want an error", got)
+	}
+}
+
+// What nobody has written reads as zeros, and is not read.
+func TestDigestOfHolesIsThatOfZeros(t *testing.T) {
+	sparse := func(size int64, data map[int64]string) *os.File {
+		t.Helper()
+		file := open(t, nil)
+		written, err := os.OpenFile(file.Name(), os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer written.Close()
+		for offset, text := range data {
+			if _, err := written.WriteAt([]byte(text), offset); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := written.Truncate(size); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	for name, data := range map[string]map[int64]string{
+		"a hole alone":             nil,
+		"data at the start":        {0: "start"},
+		"data at the end":          {5*digestBlock + 99: "e"},
+		"data around a hole":       {1: "start", 5*digestBlock + 1: "end"},
+		"data that ends on blocks": {2*digestBlock - 5: "blockblock"},
+	} {
+		for _, size := range []int64{5*digestBlock + 100, 6 * digestBlock} {
+			var d Digests
+			file := sparse(size, data)
+			content, err := os.ReadFile(file.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := digest(t, &d, file, Raw), digest(t, &d, open(t, content), Raw); got != want {
+				t.Errorf("%s, %d bytes: the digest is %s, and %s where all is written", name, size, got, want)
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var d Digests
+	if _, err := d.Of(ctx, sparse(1<<40, map[int64]string{1 << 39: "data"}), Raw, nil); err != nil {
+		t.Errorf("1 TiB of holes: %v, want them not to be read", err)
+	}
+}
+
+func TestDigestTellsHowFarItIs(t *testing.T) {
+	var d Digests
+	var done []float64
+	file := open(t, make([]byte, 4*digestBlock))
+	if _, err := d.Of(t.Context(), file, Raw, func(f float64) { done = append(done, f) }); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]float64{0.25, 0.5, 0.75, 1}, done); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -3,6 +3,7 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -35,11 +36,10 @@ func TestHeaderThatIsSwappedInIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			to, base := newVolume(t, Raw, vm.MiB), vm.Volume{Path: filepath.Join(dir, "base"), Format: Raw}
+			to := newVolume(t, Raw, vm.MiB)
 			refused := map[string]error{
-				"Create": Create(context.Background(), Copy{File: file, Image: image, To: base}),
-				"Fill":   Fill(context.Background(), Copy{File: file, Image: image, To: to}),
-				"Check":  Check(context.Background(), file, image),
+				"Fill":  Fill(context.Background(), Copy{File: file, Image: image, To: to}),
+				"Check": Check(context.Background(), file, image),
 			}
 			_, refused["Needs"] = Needs(context.Background(), file, image, to)
 			for what, err := range refused {
@@ -48,6 +48,37 @@ func TestHeaderThatIsSwappedInIsRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Another file has the image's name since it was inspected.
+func TestFileThatIsSwappedInIsNotRead(t *testing.T) {
+	path := rawImage(t)
+	want := content(t, path)
+	for _, format := range []string{Raw, Qcow2} {
+		named := filepath.Join(t.TempDir(), "image."+format)
+		tool(t, "convert", "-O", format, path, named)
+		file, image := inspected(t, named)
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		must(os.Rename(named, named+".was"))
+		must(os.Symlink("/etc/passwd", named))
+		to := newVolume(t, Raw, 8*vm.MiB)
+		err := Check(context.Background(), file, image)
+		if err == nil {
+			err = Fill(context.Background(), Copy{File: file, Image: image, To: to})
+		}
+		// The rename is a change of the file that was inspected, too.
+		if err == nil && !bytes.Equal(content(t, to.Path), want) {
+			t.Errorf("%s: the volume does not hold the image that was inspected", format)
+		}
+		if err != nil && !strings.Contains(err.Error(), "was written while") {
+			t.Errorf("%s: got error %v, want none, or that the image has changed", format, err)
+		}
 	}
 }
 
@@ -87,7 +118,7 @@ func TestFailureNamesTheImage(t *testing.T) {
 		},
 		"a directory that is not there": func() error {
 			to := vm.Volume{Path: filepath.Join(t.TempDir(), "missing", "volume.qcow2"), Format: Qcow2}
-			return Create(context.Background(), Copy{File: file, Image: image, To: to})
+			return Fill(context.Background(), Copy{File: file, Image: image, To: to})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -135,14 +166,14 @@ func TestProgramThatIsNotInstalled(t *testing.T) {
 	empty := t.TempDir()
 	t.Setenv("PATH", empty)
 	c := Copy{File: file, Image: image, To: vm.Volume{Path: filepath.Join(empty, "volume"), Format: Raw}}
-	err := Create(context.Background(), c)
+	err := Fill(context.Background(), c)
 	if err == nil || !strings.Contains(err.Error(), "util-linux") {
 		t.Errorf("the error is %v, want one that names the package of prlimit", err)
 	}
 	if err := os.Symlink("/usr/bin/prlimit", filepath.Join(empty, "prlimit")); err != nil {
 		t.Fatal(err)
 	}
-	err = Create(context.Background(), c)
+	err = Fill(context.Background(), c)
 	if err == nil || !strings.Contains(err.Error(), "qemu-utils") {
 		t.Errorf("the error is %v, want one that names the package of qemu-img", err)
 	}

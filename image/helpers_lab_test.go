@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -117,8 +118,13 @@ func images(t testing.TB) map[string]string {
 // newVolume makes an empty volume as libvirt would.
 func newVolume(t testing.TB, format string, size vm.Bytes) vm.Volume {
 	t.Helper()
-	to := vm.Volume{Path: filepath.Join(t.TempDir(), "volume, of a task"), Format: format, Size: size, Sparse: true}
-	tool(t, "create", "-q", "-f", format, to.Path, size.String()[:len(size.String())-2])
+	return newVolumeIn(t, t.TempDir(), format, size)
+}
+
+func newVolumeIn(t testing.TB, dir, format string, size vm.Bytes) vm.Volume {
+	t.Helper()
+	to := vm.Volume{Path: filepath.Join(dir, "volume, of a task."+format), Format: format, Size: size, Sparse: true}
+	tool(t, "create", "-q", "-f", format, to.Path, fmt.Sprint(uint64(size)))
 	return to
 }
 

@@ -26,7 +26,7 @@ func refuseOpenInQEMU(file *os.File) error {
 		return fmt.Errorf("looking for QEMU's locks on %s: %w", file.Name(), err)
 	}
 	if lock.Type != unix.F_UNLCK {
-		return fmt.Errorf("the block device %s is in use: a VM has it open", file.Name())
+		return fmt.Errorf("the block device %s is in use: a VM has it open, and two would spoil what is on it; end that VM first", file.Name())
 	}
 	return nil
 }

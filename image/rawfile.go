@@ -38,25 +38,6 @@ func (c Copy) fillRaw(ctx context.Context) error {
 	return to.Close()
 }
 
-// createRaw makes a raw file of a raw image.
-func (c Copy) createRaw(ctx context.Context) error {
-	to, err := os.OpenFile(c.To.Path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	defer to.Close()
-	if err := to.Truncate(wholeSectors(c.Image.Size)); err != nil {
-		return err
-	}
-	if err := c.copyRaw(ctx, rawCopy{from: c.File, to: to}, c.clone(to)); err != nil {
-		return err
-	}
-	if err := to.Sync(); err != nil {
-		return err
-	}
-	return to.Close()
-}
-
 // clone has a file share the image's blocks, and returns where what could not
 // be shared begins: the last block that is not whole, or all where the file
 // system cannot do it.

@@ -166,9 +166,26 @@ func TestDeviceThatIsInUseIsNamed(t *testing.T) {
 	must(t, err)
 	defer other.Close()
 	file, img := rawImage(t, data('n', mib))
-	d := vm.Disk{Device: "vdb", Volume: vm.Volume{Path: at, Format: "raw", Size: 8 * mib}, Image: &img}
-	err = inPool(&fakePool{}).Make(t.Context(), d, file, (&events{}).tell)
-	if err == nil || !strings.Contains(err.Error(), at) || !strings.Contains(err.Error(), "in use") {
-		t.Errorf("a device that another has open: %v, want an error that names it, and that it is in use", err)
+	for _, what := range []struct {
+		name     string
+		image    *vm.Image
+		readOnly bool
+		refused  bool
+	}{
+		{"an image is to be written", &img, false, true},
+		{"a guest is to write to it", nil, false, true},
+		{"a guest is to read it", nil, true, false},
+	} {
+		d := vm.Disk{
+			Device: "vdb", Volume: vm.Volume{Path: at, Format: "raw", Size: 8 * mib},
+			Image: what.image, ReadOnly: what.readOnly,
+		}
+		err := inPool(&fakePool{}).Make(t.Context(), d, file, (&events{}).tell)
+		if (err != nil) != what.refused {
+			t.Errorf("%s, and another has it open: %v, want it refused: %t", what.name, err, what.refused)
+		}
+		if err != nil && (!strings.Contains(err.Error(), at) || !strings.Contains(err.Error(), "in use")) {
+			t.Errorf("%s: %v, want an error that names the device, and that it is in use", what.name, err)
+		}
 	}
 }

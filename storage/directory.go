@@ -58,6 +58,12 @@ func (d *Directory) Source(ctx context.Context, name, format string) (Source, er
 
 func (d *Directory) path(name string) string { return filepath.Join(d.Path, name) }
 
+// holds tells whether a file is in the directory, or below it.
+func (d *Directory) holds(file string) bool {
+	real, err := filepath.EvalSymlinks(d.Path)
+	return err == nil && strings.HasPrefix(file, real+"/")
+}
+
 // Exists looks at the directory, not at libvirt's list of it, which may be old.
 func (d *Directory) Exists(_ context.Context, name string) (bool, error) {
 	_, err := os.Stat(d.path(name))
@@ -215,17 +221,33 @@ func (d *Directory) RemoveUnused(ctx context.Context, name string) error {
 		return err
 	}
 	for _, other := range others {
+		if other == name || rawOfVM(other) {
+			continue
+		}
 		parent, err := d.parentOf(other)
 		if err != nil {
 			return err
 		}
-		found, err := os.Stat(parent)
-		// A parent that is described, rather than named, may be this one.
-		if strings.HasPrefix(parent, "json:") || err == nil && os.SameFile(found, volume) {
+		if d.leadsTo(parent, name, volume) {
 			return fmt.Errorf("volume %s of storage pool %s, by %s: %w", name, d.Name, other, ErrInUse)
 		}
 	}
 	return d.Remove(ctx, vm.Volume{Pool: d.Name, Name: name})
+}
+
+// rawOfVM tells a volume whose first bytes are a guest's, which may write there
+// that it overlays anything.
+func rawOfVM(name string) bool {
+	return isPrivate(name) && !strings.HasSuffix(name, ".qcow2")
+}
+
+// leadsTo tells whether what a volume overlays is the one of a name.
+func (d *Directory) leadsTo(parent, name string, volume fs.FileInfo) bool {
+	if strings.HasPrefix(parent, "json:") { // described, rather than named
+		return strings.Contains(parent, name)
+	}
+	found, err := os.Stat(parent)
+	return err == nil && os.SameFile(found, volume)
 }
 
 // parentOf returns the path of the file that a volume overlays, or QEMU's "json:"

@@ -238,12 +238,24 @@ func TestVolumeThatOthersOnlySeemToOverlayIsNotInUse(t *testing.T) {
 		"empty":       nil,
 		"cut off":     qcow2(vm.GiB, base)[:100],
 		"cut further": qcow2(vm.GiB, base)[:515],
+		"described":   qcow2(vm.GiB, `json:{"driver":"qcow2","file":{"driver":"file","filename":"other-base"}}`),
+		// What a guest has written to its raw disk.
+		"web-5a6e215e-vda.img":                             qcow2(vm.GiB, filepath.Join(d.Path, base)),
+		"kept-until-20260102T030405Z+web-5a6e215e-vda.img": qcow2(vm.GiB, `json:{"filename":"`+base+`"}`),
 	} {
 		d.write(t, name, content)
 	}
 	// So it asks libvirt to remove it, which is away.
 	if err := d.RemoveUnused(t.Context(), base); errors.Is(err, ErrInUse) || err == nil || !strings.Contains(err.Error(), "libvirt") {
 		t.Errorf("removing it: %v, want an error of libvirt's absence", err)
+	}
+}
+
+func TestNoVolumeOverlaysItself(t *testing.T) {
+	d := directory(t)
+	d.write(t, "disk", qcow2(vm.GiB, filepath.Join(d.Path, "disk")))
+	if err := d.RemoveUnused(t.Context(), "disk"); errors.Is(err, ErrInUse) {
+		t.Errorf("removing it: %v", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,8 +17,8 @@ import (
 )
 
 const (
-	// importTimeout bounds the copying of one image.
-	importTimeout = 30 * time.Minute
+	// makeTimeout bounds what may take long of one disk.
+	makeTimeout = 30 * time.Minute
 	// quietFor is how long a copy may take before it tells how far it is.
 	quietFor = 5 * time.Second
 )
@@ -45,7 +46,15 @@ func (s *Store) Make(ctx context.Context, d vm.Disk, source *os.File, tell Tell)
 		tell("Copied image %s to disk %s in %s", d.Image.Path, d.Device, since(began))
 		return nil
 	}
+	ctx, cancel := Bounded(ctx)
+	defer cancel()
 	return pool.Create(ctx, d.Volume)
+}
+
+// Bounded gives what is done for one disk, to read its image, copy it or allocate
+// its volume, 30 minutes.
+func Bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, makeTimeout, fmt.Errorf("it took longer than %s", makeTimeout))
 }
 
 // overlay makes a disk's base if the pool does not have it, and the disk on it.
@@ -92,7 +101,7 @@ func baseKey(pool, name string) string { return pool + "/" + name }
 // copyImage copies the image of a disk by one of the ways there are, if it is
 // in order.
 func copyImage(ctx context.Context, way func(context.Context, image.Copy) error, d vm.Disk, to vm.Volume, source *os.File, tell Tell) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, importTimeout, fmt.Errorf("it took longer than %s", importTimeout))
+	ctx, cancel := Bounded(ctx)
 	defer cancel()
 	if err := image.Check(ctx, source, *d.Image); err != nil {
 		return err
@@ -101,14 +110,14 @@ func copyImage(ctx context.Context, way func(context.Context, image.Copy) error,
 		File:     source,
 		Image:    *d.Image,
 		To:       to,
-		Progress: quarters(time.Now(), fmt.Sprintf("Copying image %s for disk %s", d.Image.Path, d.Device), tell),
+		Progress: Quarters(fmt.Sprintf("Copying image %s for disk %s", d.Image.Path, d.Device), tell),
 	})
 }
 
-// quarters tells each quarter of what began at a time and takes long. Nomad
-// keeps few events.
-func quarters(began time.Time, what string, tell Tell) func(float64) {
-	told := 0.0
+// Quarters tells each quarter of what begins now and takes long. Nomad keeps few
+// events.
+func Quarters(what string, tell Tell) func(done float64) {
+	began, told := time.Now(), 0.0
 	return func(done float64) {
 		quarter := math.Floor(done*4) / 4
 		if took := time.Since(began); took >= quietFor && quarter > told && quarter < 1 {
@@ -122,7 +131,7 @@ func quarters(began time.Time, what string, tell Tell) func(float64) {
 // that is blank, or to be overwritten in this allocation.
 func fillDevice(ctx context.Context, d vm.Disk, source *os.File, tell Tell) error {
 	if d.Image == nil {
-		return image.RefuseUnfinished(d.Volume.Path)
+		return judgeDevice(d)
 	}
 	device, err := image.OpenDevice(d.Volume.Path)
 	if err != nil {
@@ -150,12 +159,35 @@ func fillDevice(ctx context.Context, d vm.Disk, source *os.File, tell Tell) erro
 	}
 	if once {
 		// Before this no guest has run on it: to write it twice loses nothing.
-		if err := os.WriteFile(d.OverwriteOnce, nil, 0o600); err != nil {
+		if err := note(d.OverwriteOnce); err != nil {
 			return err
 		}
 	}
 	tell("Wrote image %s to disk %s, %s, in %s", d.Image.Path, d.Device, device.Path, since(began))
 	return nil
+}
+
+// judgeDevice refuses a block device that holds half an image, or that a guest is
+// to write to while the host or another guest uses it: both would have their own
+// idea of what is on it.
+func judgeDevice(d vm.Disk) error {
+	if d.ReadOnly {
+		return image.RefuseUnfinished(d.Volume.Path)
+	}
+	device, err := image.OpenDevice(d.Volume.Path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(image.RefuseUnfinished(d.Volume.Path), device.Close())
+}
+
+// note makes an empty file that is there when it returns, whatever happens to
+// the host.
+func note(path string) error {
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		return err
+	}
+	return errors.Join(syncFile(path), syncFile(filepath.Dir(path)))
 }
 
 func exists(path string) bool {

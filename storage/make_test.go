@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"nomad-driver-virt/image"
 	"nomad-driver-virt/vm"
 )
 
@@ -294,7 +295,7 @@ func TestProgressTellsEachQuarterOfWhatTakesLong(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var told events
-				progress := quarters(time.Now(), "Copying", told.tell)
+				progress := Quarters("Copying", told.tell)
 				for _, s := range test.steps {
 					time.Sleep(s.after) // of the test's own clock
 					progress(s.done)
@@ -303,6 +304,33 @@ func TestProgressTellsEachQuarterOfWhatTakesLong(t *testing.T) {
 					t.Errorf("the events (-want +got):\n%s", diff)
 				}
 			})
+		})
+	}
+}
+
+// stuckPool is a pool in which nothing that is made is ever complete.
+type stuckPool struct{ *fakePool }
+
+func (stuckPool) Create(ctx context.Context, _ vm.Volume) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+func (p stuckPool) Import(ctx context.Context, c image.Copy) error { return p.Create(ctx, c.To) }
+
+func TestDiskThatTakesTooLongIsGivenUp(t *testing.T) {
+	file, img := rawImage(t, data('m', mib))
+	for name, disk := range map[string]vm.Disk{
+		"an empty disk": {Device: "vda", Volume: volume("disk", mib)},
+		"a copy":        {Device: "vda", Volume: volume("disk", mib), Image: &img},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			s := New(map[string]Pool{"pool": stuckPool{holding()}}, nil, 0)
+			err := s.Make(t.Context(), disk, file, (&events{}).tell)
+			if took := time.Since(began); took != 30*time.Minute || err == nil || err.Error() != "it took longer than 30m0s" {
+				t.Errorf("%s that never ends: %v after %s, want it to be given up after 30 min", name, err, took)
+			}
 		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -146,10 +147,37 @@ func (s *Store) Source(ctx context.Context, pool, name, format string) (Source, 
 	if err != nil {
 		return Source{}, err
 	}
-	if ofVM.MatchString(name) {
-		return Source{}, fmt.Errorf("volume %q has the name of a VM's own, which goes with its task; give a copy of it another name", name)
+	if isPrivate(name) {
+		return Source{}, errPrivate(name)
 	}
 	return p.Source(ctx, name, format)
+}
+
+// RefusePrivate is Source's refusal for a file that a job names by its path: an
+// operator may have images in the directory of a pool.
+func (s *Store) RefusePrivate(path string) error {
+	name := filepath.Base(path)
+	if !isPrivate(name) {
+		return nil
+	}
+	for _, pool := range s.pools {
+		if d, is := pool.(*Directory); is && d.holds(path) {
+			return errPrivate(name)
+		}
+	}
+	return nil
+}
+
+// isPrivate tells a volume that holds what only a task may read, while it runs
+// or when it is kept.
+func isPrivate(name string) bool {
+	_, kept := keptUntil(name)
+	return kept || ofVM.MatchString(name)
+}
+
+func errPrivate(name string) error {
+	return fmt.Errorf("volume %q is a VM's own, which goes with its task or is kept for a look at it; "+
+		"give it, or a copy of it, another name to make disks from it", name)
 }
 
 // RemoveEach is Remove for several volumes, and RetireEach is Retire. Where a
@@ -206,8 +234,8 @@ func (s *Store) Retire(ctx context.Context, v vm.Volume) error {
 		return err
 	}
 	err = pool.Rename(ctx, v, keptName(v.Name, time.Now().Add(v.Keep)))
-	if errors.Is(err, ErrNoVolume) { // it was not made, or is kept already
-		return nil
+	if errors.Is(err, ErrNoVolume) { // it was not made, is kept already, or cannot be seen now
+		return s.Remove(ctx, v)
 	}
 	return err
 }

@@ -3,6 +3,8 @@ package storage
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -210,14 +212,16 @@ func TestVolumesOfVMsAreNoSources(t *testing.T) {
 	refused := []string{
 		"web-5a6e215e-seed.iso", "web-5a6e215e-vda.qcow2", "web-5a6e215e-vda.img", "web-5a6e215e-vda", "web-5a6e215e-sdab",
 		"a.b_c-5a6e215e-hda.qcow2", "web-5a6e215e-vda-base.qcow2", "web-5a6e215e-vda-base",
+		"kept-until-20260102T030405Z+web-5a6e215e-vda.qcow2",
 	}
 	taken := []string{
-		"golden.qcow2", base, base + ".qcow2", "kept-until-20260102T030405Z+web-5a6e215e-vda.qcow2",
+		"golden.qcow2", base, base + ".qcow2", "kept-until-tomorrow+web-5a6e215e-vda.qcow2",
 		"web-5a6e215e", "web-5a6e215e-copy.qcow2", "web-vda.qcow2", "web-5A6E215E-vda.qcow2", "web-5a6e215e-vda.qcow2.bak",
 	}
 	s := inPool(holding(slices.Concat(refused, taken)...))
 	for _, name := range refused {
-		want := `volume "` + name + `" has the name of a VM's own, which goes with its task; give a copy of it another name`
+		want := `volume "` + name + `" is a VM's own, which goes with its task or is kept for a look at it; ` +
+			`give it, or a copy of it, another name to make disks from it`
 		if _, err := s.Source(t.Context(), "pool", name, ""); err == nil || err.Error() != want {
 			t.Errorf("the source %q: %v, want %s", name, err, want)
 		}
@@ -225,6 +229,25 @@ func TestVolumesOfVMsAreNoSources(t *testing.T) {
 	for _, name := range taken {
 		if _, err := s.Source(t.Context(), "pool", name, ""); err != nil {
 			t.Errorf("the source %q is refused: %v", name, err)
+		}
+	}
+}
+
+// Nor are they by their paths, where an operator has images in a pool's directory.
+func TestFilesOfVMsAreNoImages(t *testing.T) {
+	pool, other := t.TempDir(), t.TempDir()
+	link := filepath.Join(t.TempDir(), "link")
+	must(t, os.Symlink(pool, link))
+	s := New(map[string]Pool{"linked": &Directory{Name: "linked", Path: link}, "fake": holding()}, nil, 0)
+	for path, refused := range map[string]bool{
+		filepath.Join(pool, "web-5a6e215e-seed.iso"):                                          true,
+		filepath.Join(pool, "kept-until-20260102T030405Z+web-5a6e215e-vda.img"):               true,
+		filepath.Join(pool, "debian.qcow2"):                                                   false,
+		filepath.Join(other, "web-5a6e215e-vda.qcow2"):                                        false,
+		filepath.Join(filepath.Dir(pool), filepath.Base(pool)+"-2", "web-5a6e215e-vda.qcow2"): false,
+	} {
+		if err := s.RefusePrivate(path); (err != nil) != refused {
+			t.Errorf("the image %s: %v, want it refused: %t", path, err, refused)
 		}
 	}
 }
