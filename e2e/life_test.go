@@ -198,6 +198,7 @@ func TestStopDuringStartEndsClean(t *testing.T) {
 
 func TestPluginKilledDuringImport(t *testing.T) {
 	slow := bigImage(t)
+	bases := matching(listed(t, poolDir)+"\n", "/base-")
 	j := guest{Name: "killed", Image: slow, KillTimeout: "1s"}.submit(t)
 	eventually(t, startTimeout, "an import that runs", volumeOf("vm-task"))
 	command(t, "pkill", "-KILL", "-f", "plugins/nomad-driver-virt")
@@ -207,6 +208,9 @@ func TestPluginKilledDuringImport(t *testing.T) {
 		}
 		return nil
 	})
+	if found := matching(listed(t, poolDir)+"\n", "/base-"); found != bases {
+		t.Errorf("half a base was left: there are\n%s\nthere were\n%s", found, bases)
+	}
 	j.waitRunning()
 	if found := matching(virsh(t, "vol-list", "local"), "-vda.qcow2"); strings.Count(found, "\n") > 1 {
 		t.Errorf("want the volumes of one start, found\n%s", found)

@@ -98,6 +98,9 @@ func TestDisksInCeph(t *testing.T) {
 		config += disk(`pool = "ceph"`, r.config)
 		sizes = append(sizes, r.size)
 	}
+	// One beside them is in a directory.
+	sizes = append(sizes, 12*mib)
+	config += disk(`pool = "local"`, `size = "12MiB"`)
 	j := guest{Name: "ceph", Disk: "pool = \"ceph\"\n" + tinyPrimary, Config: config, Cmds: serveShell}.submit(t)
 	a := j.waitRunning()
 	s := a.shell(t)
@@ -121,8 +124,10 @@ func TestDisksInCeph(t *testing.T) {
 		t.Error("the guest can write to the read-only disk")
 	}
 	for target, d := range disks {
-		if d.Device == "disk" && (!strings.HasPrefix(d.Source.Name, cephPool+"/vm-task-") || d.Driver.Type != "raw") {
-			t.Errorf("disk %s is %+v, want an image in Ceph", target, d)
+		local := strings.HasPrefix(d.Source.File, poolDir+"/vm-task-")
+		inCeph := strings.HasPrefix(d.Source.Name, cephPool+"/vm-task-") && d.Driver.Type == "raw"
+		if d.Device == "disk" && local == inCeph {
+			t.Errorf("disk %s is %+v, want it in one of the pools", target, d)
 		}
 	}
 	key := command(t, "cat", "/run/lab/ceph/nomad.key")

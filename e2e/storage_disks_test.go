@@ -108,6 +108,11 @@ func TestDisksAreWhatTheJobSays(t *testing.T) {
 			for _, r := range rows {
 				seen := inGuest[r.size]
 				r.check(t, seen, disks[targets[r.size]])
+				if r.bus == "" { // a virtio disk: the kernel shows what it says it is called
+					if got := s.run("cat /sys/block/" + seen.Name + "/serial"); got != targets[r.size] {
+						t.Errorf("%s: the guest's %s says that it is %q, want %s", r.what, seen.Name, got, targets[r.size])
+					}
+				}
 				if r.image != "" && s.digestOf(seen.Name, imageSizes[r.image]) != digests[r.image] {
 					t.Errorf("%s: %s does not hold what its image does", r.what, seen.Name)
 				}

@@ -40,6 +40,16 @@ func TestImagesOfAllFormatsAreCopiedAndChained(t *testing.T) {
 			t.Errorf("%s: %s does not hold what the image does", what, name)
 		}
 	}
+	for name, on := range disksOf(t, vmOf(t, "vm-task")) {
+		what, is := names[name]
+		if !is {
+			continue
+		}
+		info := command(t, "qemu-img", "info", "-U", on.Source.File)
+		if chained := strings.Contains(info, "backing file: "+poolDir+"/base-"); chained != strings.HasSuffix(what, "chained: true") {
+			t.Errorf("%s: is it an overlay of a base: %t\n%s", what, chained, info)
+		}
+	}
 	// The guest writes to all of these disks, and to nothing below them.
 	below := func() string {
 		return command(t, "sh", "-c", "sha256sum "+imageDir+"/e2e-formats.* "+poolDir+"/base-*")
@@ -70,13 +80,13 @@ func hostileImages(t *testing.T) (sources []string, refusals [][]string) {
 	add(fromImage("e2e-outside.qcow2"), "another file")
 	command(t, "qemu-img", "create", "-q", "-f", "qcow2", "--object", "secret,id=key,data=secret",
 		"-o", "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10", imageFile(t, "e2e-encrypted.qcow2"), "1M")
-	add(fromImage("e2e-encrypted.qcow2"), "encrypted")
+	add(fromImage("e2e-encrypted.qcow2"), "is encrypted, which is not supported")
 	descriptor := "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\n" +
 		"RW 4 FLAT \"/etc/passwd\" 0\nddb.adapterType = \"ide\"\nddb.virtualHWVersion = \"4\"\n"
 	if err := os.WriteFile(imageFile(t, "e2e-flat.vmdk"), []byte(descriptor), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	add(fromImage("e2e-flat.vmdk"), "vmdk")
+	add(fromImage("e2e-flat.vmdk"), "VMDK descriptor, a text that names the files of a disk")
 	add("source {\nimage = \"tiny.qcow2\"\nformat = \"vmdk\"\n}", "vmdk", "qcow2")
 	command(t, "qemu-img", "create", "-q", "-f", "qcow2", imageFile(t, "e2e-huge.qcow2"), "64T")
 	add(fromImage("e2e-huge.qcow2"), "64", "virtual size")

@@ -151,3 +151,51 @@ func TestDisksGoWithTheTaskWhateverBecameOfTheDomain(t *testing.T) {
 		})
 	}
 }
+
+// driverTells waits until the node tells all words of the driver's health.
+func driverTells(t *testing.T, healthy bool, words ...string) {
+	t.Helper()
+	eventually(t, time.Minute, fmt.Sprintf("a driver that is healthy: %t", healthy), func() error {
+		// virt  true  false  the reason  the time
+		told := matching(command(t, "nomad", "node", "status", "-self", "-verbose")+"\n", "virt ")
+		fields := strings.Fields(told)
+		if len(fields) < 3 || fields[2] != fmt.Sprint(healthy) {
+			return errors.New(told)
+		}
+		for _, word := range words {
+			if !strings.Contains(told, word) {
+				return fmt.Errorf("%q is not in %s", word, told)
+			}
+		}
+		return nil
+	})
+}
+
+func TestPoolThatCannotBeUsedMakesTheDriverUnhealthy(t *testing.T) {
+	const pool, here, there = "e2e-elsewhere", "/var/lib/virt/e2e-here", "/var/lib/virt/e2e-there"
+	virsh(t, "pool-define-as", pool, "dir", "--target", there)
+	t.Cleanup(func() {
+		_, _ = try("virsh", "-q", "pool-destroy", pool)
+		_, _ = try("virsh", "-q", "pool-undefine", pool)
+		os.RemoveAll(here)
+	})
+	configure(t, "storage_pools", fmt.Sprintf("directory %q {\npath = %q\n}", pool, here))
+	driverTells(t, false, pool, here, there)
+
+	virsh(t, "pool-undefine", pool)
+	driverTells(t, true)
+	if info := virsh(t, "pool-info", pool); !strings.Contains(info, "running") {
+		t.Errorf("the pool was not made:\n%s", info)
+	}
+
+	// What was in it is not to be taken for gone.
+	virsh(t, "pool-destroy", pool)
+	if err := os.Rename(here, here+"-away"); err != nil {
+		t.Fatal(err)
+	}
+	driverTells(t, false, pool, here, "mount")
+	if err := os.Rename(here+"-away", here); err != nil {
+		t.Fatal(err)
+	}
+	driverTells(t, true)
+}

@@ -204,11 +204,13 @@ func TestNomadVolumeIsADiskThatOutlivesItsJobs(t *testing.T) {
 
 func TestNomadVolumeIsADirectoryOfTheGuest(t *testing.T) {
 	const shared, fixed = "e2e-shared", "e2e-fixed"
-	group, paths := "", make(map[string]string)
-	for _, name := range []string{shared, fixed} {
-		paths[name] = nomadVolumeStatus(t, nomadVolume(t, name, "mkdir", "1MiB")).HostPath
-		group += groupVolume(name, "file-system")
+	// One is of Nomad's configuration, the other dynamic.
+	group := "volume \"" + shared + "\" {\ntype = \"host\"\nsource = \"static\"\n}\n" + groupVolume(fixed, "file-system")
+	paths := map[string]string{
+		shared: "/var/lib/virt/static",
+		fixed:  nomadVolumeStatus(t, nomadVolume(t, fixed, "mkdir", "1MiB")).HostPath,
 	}
+	t.Cleanup(func() { os.RemoveAll(paths[shared] + "/dir") })
 	volumesReady(t)
 	if err := os.WriteFile(paths[fixed]+"/note", []byte("from the host"), 0o600); err != nil {
 		t.Fatal(err)
