@@ -43,6 +43,7 @@ var external = []struct {
 	{"github.com/digitalocean/go-libvirt", []string{"hypervisor"}, "one connection to libvirt, and deadlines around every call"},
 	{"libvirt.org/go/libvirtxml", []string{"domxml"}, "one place that knows libvirt's XML"},
 	{"github.com/hashicorp/nomad", []string{"", "driver"}, "a VM is made without Nomad"},
+	{"C", nil, "one static binary, and no library of Ceph's or libvirt's to match"},
 	{"os/exec", []string{"image", "portmap", "rbd"}, "what runs programs of the host is easy to find"},
 }
 
