@@ -29,6 +29,8 @@ type Config struct {
 	StoragePools  *StoragePools `codec:"storage_pools"`
 	Acceleration  string        `codec:"acceleration"`
 	CPUModel      string        `codec:"cpu_model"`
+	// RemoveOrphansAfter is how long a VM may belong to no task.
+	RemoveOrphansAfter string `codec:"remove_orphans_after"`
 
 	// Of the driver's betas: see translate.
 	Emulator *Emulator `codec:"emulator"`
@@ -88,7 +90,8 @@ const (
 	defaultPool     = "nomad" // "default" is what other tools call a pool elsewhere
 	defaultPoolPath = "/var/lib/virt/storage"
 
-	defaultKeepUnusedBases = "24h"
+	defaultKeepUnusedBases    = "24h"
+	defaultRemoveOrphansAfter = "5m"
 
 	accelerationAuto = "auto"
 	accelerationKVM  = "kvm"
@@ -102,6 +105,8 @@ var configSpec = hclspec.NewObject(map[string]*hclspec.Spec{
 	"user_data_paths": hclspec.NewAttr("user_data_paths", "list(string)", false),
 	"acceleration":    hclspec.NewAttr("acceleration", "string", false),
 	"cpu_model":       hclspec.NewAttr("cpu_model", "string", false),
+
+	"remove_orphans_after": hclspec.NewAttr("remove_orphans_after", "string", false),
 	"provider": hclspec.NewBlock("provider", false, hclspec.NewObject(map[string]*hclspec.Spec{
 		"libvirt": hclspec.NewBlock("libvirt", false, hclspec.NewObject(map[string]*hclspec.Spec{
 			"uri":                            hclspec.NewAttr("uri", "string", false),
@@ -163,6 +168,9 @@ func (c Config) withDefaults() Config {
 	if c.Acceleration == "" {
 		c.Acceleration = accelerationAuto
 	}
+	if c.RemoveOrphansAfter == "" {
+		c.RemoveOrphansAfter = defaultRemoveOrphansAfter
+	}
 	return c
 }
 
@@ -192,6 +200,9 @@ func (c Config) validate() error {
 	c.validatePools(&p)
 	if !slices.Contains([]string{accelerationAuto, accelerationKVM, accelerationTCG}, c.Acceleration) {
 		p.addf("acceleration", "%q is none of auto, kvm, tcg", c.Acceleration)
+	}
+	if after, err := time.ParseDuration(c.RemoveOrphansAfter); err != nil || after < time.Second {
+		p.addf("remove_orphans_after", "%q is no duration of 1s at least; write it like 5m", c.RemoveOrphansAfter)
 	}
 	return p.err("the configuration of plugin " + pluginBlock)
 }

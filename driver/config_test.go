@@ -15,6 +15,8 @@ func emptyConfig() Config {
 		Provider:     &Provider{Libvirt: &Libvirt{URI: "qemu:///system"}},
 		StoragePools: onePool("nomad", "/var/lib/virt/storage"),
 		Acceleration: "auto",
+
+		RemoveOrphansAfter: "5m",
 	}
 }
 
@@ -55,6 +57,8 @@ func TestAgentConfiguration(t *testing.T) {
 				user_data_paths = ["/srv/user-data"]
 				acceleration    = "tcg"
 				cpu_model       = "Nehalem"
+
+				remove_orphans_after = "1h"
 				provider "libvirt" {
 					uri      = "qemu:///session"
 					user     = "nomad"
@@ -80,7 +84,10 @@ func TestAgentConfiguration(t *testing.T) {
 					UserDataPaths: []string{"/srv/user-data"},
 					Acceleration:  "tcg",
 					CPUModel:      "Nehalem",
-					Provider:      &Provider{Libvirt: &Libvirt{URI: "qemu:///session", User: "nomad", Password: "hush"}},
+
+					RemoveOrphansAfter: "1h",
+
+					Provider: &Provider{Libvirt: &Libvirt{URI: "qemu:///session", User: "nomad", Password: "hush"}},
 					StoragePools: &StoragePools{
 						Default:         "local",
 						KeepUnusedBases: "90m",
@@ -206,6 +213,11 @@ func TestAgentConfigurationIsRefused(t *testing.T) {
 			"a name that libvirt refuses",
 			`storage_pools { directory "a/b" { path = "/a" } }`,
 			plugin + `storage_pools.directory "a/b": "a/b" cannot be the name of a libvirt storage pool`,
+		},
+		{
+			"no time for tasks to turn up",
+			`remove_orphans_after = "0s"`,
+			plugin + `remove_orphans_after: "0s" is no duration of 1s at least; write it like 5m`,
 		},
 		{
 			"bases that are kept for less than nothing",

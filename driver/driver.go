@@ -46,6 +46,8 @@ type Driver struct {
 	config   Config
 	machines *machines
 	tasks    map[string]*task // by Nomad's task ID
+	starting map[string]int   // by VM: starts of tasks that are under way
+	node     string           // this client's ID; "" before a task has told it
 }
 
 // New returns the driver of a plugin of some version. It does nothing before
@@ -58,6 +60,8 @@ func New(ctx context.Context, version string, logger hclog.Logger) *Driver {
 		events:  eventer.NewEventer(ctx, logger),
 		ctx:     ctx,
 		tasks:   make(map[string]*task),
+
+		starting: make(map[string]int),
 	}
 }
 
@@ -134,6 +138,8 @@ func (d *Driver) connected() (Config, *machines) {
 	d.machines.connect.Do(func() {
 		go d.machines.host.Run(d.ctx)
 		go d.sweep(d.ctx, d.machines)
+		after, _ := time.ParseDuration(d.config.RemoveOrphansAfter) // it was validated
+		go d.removeOrphans(d.ctx, d.machines, after)
 	})
 	return d.config, d.machines
 }

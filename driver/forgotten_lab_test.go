@@ -3,11 +3,15 @@
 package driver
 
 import (
+	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/hashicorp/nomad/plugins/drivers"
 )
 
 // filesOf lists what is in a directory and has a part in its name.
@@ -60,6 +64,60 @@ func TestDiskOfAForgottenVMIsKeptAsItIsToBe(t *testing.T) {
 	}
 	if found := filesOf(t, dir, ""); len(found) != 2 {
 		t.Errorf("there is %q, want both disks to be kept", found)
+	}
+}
+
+// Nomad has lost a task, or stopped it when no driver was there.
+func TestVMThatBelongsToNoTaskIsRemovedAndItsDisksAreKept(t *testing.T) {
+	dir, bare := t.TempDir(), bareLibvirt(t)
+	pools := map[string]DirectoryPool{"orphans": {Path: dir}}
+	lost, cut, foreign, other := labTask(t, 1, Disk{Size: "8MiB"}, nil), labTask(t, 2, Disk{Size: "8MiB"}, nil),
+		labTask(t, 3, Disk{Size: "8MiB"}, nil), labTask(t, 4, Disk{Size: "8MiB"}, nil)
+	cut.AllocID, foreign.AllocID, foreign.NodeID, other.AllocID = "cut", "foreign", "another-node", "other"
+	first := labDriver(t, pools)
+	for _, cfg := range []*drivers.TaskConfig{lost, cut, foreign} {
+		if _, _, err := first.StartTask(cfg); err != nil {
+			t.Fatal(err)
+		}
+		domain, err := bare.DomainLookupByName(vmName(cfg.Name, cfg.ID))
+		if err == nil {
+			err = bare.DomainDestroy(domain) // its firmware knows of no power button
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A start that was cut off before the guest ran has no seed yet.
+	if err := os.Remove(filepath.Join(dir, vmName(cut.Name, cut.ID)+seedSuffix)); err != nil {
+		t.Fatal(err)
+	}
+
+	next := labDriverOf(t, Config{
+		StoragePools:       &StoragePools{Directory: pools, Default: "orphans"},
+		RemoveOrphansAfter: "2s",
+	})
+	if _, _, err := next.StartTask(other); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		left := append(filesOf(t, dir, vmName(cut.Name, cut.ID)), filesOf(t, dir, vmName(lost.Name, lost.ID)+seedSuffix)...)
+		if len(left) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%q is left after 30 s", left)
+		}
+	}
+	if found := filesOf(t, dir, vmName(lost.Name, lost.ID)); len(found) != 1 || !strings.HasPrefix(found[0], "kept-until-") {
+		t.Errorf("of the VM that belongs to no task there is %q, want its disk to be kept", found)
+	}
+	mustKnow(t, bare, vmName(foreign.Name, foreign.ID), true)
+	mustKnow(t, bare, vmName(other.Name, other.ID), true)
+	if err := errors.Join(first.DestroyTask(foreign.ID, true), next.DestroyTask(other.ID, true)); err != nil {
+		t.Fatal(err)
+	}
+	for _, cfg := range []*drivers.TaskConfig{lost, cut, foreign, other} {
+		mustKnow(t, bare, vmName(cfg.Name, cfg.ID), false)
 	}
 }
 

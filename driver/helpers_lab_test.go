@@ -23,11 +23,15 @@ import (
 // but for the lab's own.
 func labDriver(t testing.TB, pools map[string]DirectoryPool, images ...string) *Driver {
 	t.Helper()
-	d := New(t.Context(), "lab", hclog.NewNullLogger())
-	config := Config{
+	return labDriverOf(t, Config{
 		ImagePaths:   append(images, "/var/lib/virt/images"),
 		StoragePools: &StoragePools{Directory: pools, Default: slices.Sorted(maps.Keys(pools))[0]},
-	}
+	})
+}
+
+func labDriverOf(t testing.TB, config Config) *Driver {
+	t.Helper()
+	d := New(t.Context(), "lab", hclog.NewNullLogger())
 	var encoded []byte
 	if err := base.MsgPackEncode(&encoded, &config); err != nil {
 		t.Fatal(err)
@@ -37,7 +41,7 @@ func labDriver(t testing.TB, pools map[string]DirectoryPool, images ...string) *
 	}
 	bare := bareLibvirt(t)
 	t.Cleanup(func() {
-		for name := range pools {
+		for name := range config.StoragePools.Directory {
 			if name == "local" {
 				continue
 			}
@@ -75,6 +79,7 @@ func labTask(t testing.TB, i int, disk Disk, interfaces []NetworkInterface) *dri
 		ID:       fmt.Sprintf("alloc/lab/%08x", i),
 		Name:     "lab",
 		AllocID:  "alloc",
+		NodeID:   "lab-node",
 		AllocDir: t.TempDir(),
 		Env:      map[string]string{"NOMAD_TASK_NAME": "lab"},
 		Resources: &drivers.Resources{

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"nomad-driver-virt/cloudinit"
 	"nomad-driver-virt/domxml"
@@ -39,8 +42,10 @@ type machines struct {
 type end int
 
 const (
-	ended  end = iota // its task has ended: disks that are to be kept are kept
-	undone            // its start has failed
+	ended     end = iota // its task has ended: disks that are to be kept are kept
+	undone               // its start has failed: no guest has written to its disks
+	forgotten            // one of the two, when nobody was there to see it
+	orphaned             // the same, and no task is there that it belongs to
 )
 
 // step is one thing that is done to make a VM. What names it completes
@@ -144,16 +149,60 @@ func (m *machines) remove(ctx context.Context, name string, end end) error {
 	for _, i := range journal.Interfaces {
 		keep(m.host.Release(ctx, i.Network, i.MAC))
 	}
-	if end == ended {
-		keep(m.store.RetireEach(ctx, journal.Volumes))
-	} else {
-		keep(m.store.RemoveEach(ctx, journal.Volumes))
-	}
+	keep(m.dispose(ctx, journal, end))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	m.forget(name)
 	return m.host.Undefine(ctx, name)
+}
+
+// dispose removes the volumes of a VM, but for those that are kept. The seed goes
+// when all others have: as long as it is there, a guest may have run.
+func (m *machines) dispose(ctx context.Context, j domxml.Journal, end end) error {
+	var disks, seeds []vm.Volume
+	for _, v := range j.Volumes {
+		if strings.HasSuffix(v.Name, seedSuffix) {
+			seeds = append(seeds, v)
+		} else {
+			disks = append(disks, v)
+		}
+	}
+	away := m.store.RetireEach
+	switch {
+	case end == undone, end != ended && !m.anyExists(ctx, seeds):
+		away = m.store.RemoveEach
+	case end == orphaned:
+		disks = keptForADay(disks, j.Disks)
+	}
+	if err := away(ctx, disks); err != nil {
+		return err
+	}
+	return m.store.RemoveEach(ctx, seeds)
+}
+
+// anyExists tells whether one of some volumes is there, or may be.
+func (m *machines) anyExists(ctx context.Context, volumes []vm.Volume) bool {
+	return slices.ContainsFunc(volumes, func(v vm.Volume) bool {
+		is, err := m.store.Exists(ctx, v)
+		return is || err != nil
+	})
+}
+
+// keepOrphans is how long the disks of a VM are kept whose task is not known.
+const keepOrphans = 24 * time.Hour
+
+// keptForADay has those volumes be kept that are disks.
+func keptForADay(volumes []vm.Volume, disks map[string]vm.Volume) []vm.Volume {
+	kept := slices.Clone(volumes)
+	for i, v := range kept {
+		for _, disk := range disks {
+			if disk.Pool == v.Pool && disk.Name == v.Name {
+				kept[i].Keep = max(v.Keep, keepOrphans)
+			}
+		}
+	}
+	return kept
 }
 
 // remember keeps the journal of a VM, lest its domain is gone before all the
@@ -187,15 +236,16 @@ func (m *machines) journal(ctx context.Context, name string) (domxml.Journal, er
 
 // removeForgotten removes what an earlier start of the same task of the same
 // allocation left, when Nomad or this plugin died before it was known to have
-// started, or before all of it was removed. A guest may have run: its disks are
-// kept if they are to be.
+// started, or before all of it was removed.
 func (m *machines) removeForgotten(ctx context.Context, o vm.Owner) error {
-	names, err := m.host.Owned(ctx, nameStem(o.Task), o.Alloc, o.Task)
+	names, err := m.host.Owned(ctx,
+		func(name string) bool { return strings.HasPrefix(name, nameStem(o.Task)) },
+		func(of vm.Owner) bool { return of.Alloc == o.Alloc && of.Task == o.Task })
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if err := m.remove(ctx, name, ended); err != nil {
+		if err := m.remove(ctx, name, forgotten); err != nil {
 			return fmt.Errorf("removing VM %s, which an earlier start of this task left: %w", name, err)
 		}
 	}

@@ -56,11 +56,14 @@ func plan(r request) (*vm.Spec, problems) {
 		if pool == "" { // the primary disk is a Nomad volume
 			pool = r.config.StoragePools.Default
 		}
-		spec.SeedVolume = inPool(r.config, pool, vm.Volume{Name: name + "-seed.iso", Format: "raw", Sparse: true})
+		spec.SeedVolume = inPool(r.config, pool, vm.Volume{Name: name + seedSuffix, Format: "raw", Sparse: true})
 	}
 	refuseUnsupported(r, &p)
 	return spec, p
 }
+
+// seedSuffix is how the name of a VM's seed ends.
+const seedSuffix = "-seed.iso"
 
 // vmName is <task>-<last 8 of the task ID>: the name of the domain, of its
 // volumes and of directories, so that what is not at home in a file name is

@@ -55,6 +55,7 @@ func (d *Driver) RecoverTask(handle *drivers.TaskHandle) error {
 		return fmt.Errorf("the handle of task %s cannot be read: %w", handle.Config.ID, err)
 	}
 	_, machines := d.connected()
+	defer d.starts(state.VM, handle.Config.NodeID)()
 	if _, err := machines.host.Running(d.ctx, state.VM); errors.Is(err, hypervisor.ErrNoDomain) {
 		// Nomad will not ask for what else there was of it to be removed.
 		return errors.Join(fmt.Errorf("VM %s is gone: %w", state.VM, err), machines.discard(d.ctx, state.VM, ended))

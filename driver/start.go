@@ -35,6 +35,7 @@ func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.D
 	if err := machines.host.Health(d.ctx); err != nil {
 		return nil, nil, err
 	}
+	defer d.starts(vmName(cfg.Name, cfg.ID), cfg.NodeID)()
 	task, err := d.decode(cfg)
 	if err != nil {
 		return nil, nil, err

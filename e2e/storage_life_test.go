@@ -13,8 +13,8 @@ import (
 )
 
 // configure changes Nomad's client configuration until the test ends: a line is
-// put at the beginning of a block.
-func configure(t *testing.T, block, line string) {
+// put behind another.
+func configure(t *testing.T, behind, line string) {
 	t.Helper()
 	const file = "/run/lab/agent.hcl"
 	before, err := os.ReadFile(file)
@@ -29,7 +29,7 @@ func configure(t *testing.T, block, line string) {
 		command(t, lab, "nomad-restart")
 	}
 	t.Cleanup(func() { set(string(before)) })
-	set(strings.Replace(string(before), block+" {\n", block+" {\n"+line+"\n", 1))
+	set(strings.Replace(string(before), behind+"\n", behind+"\n"+line+"\n", 1))
 }
 
 // kept lists the volumes of a pool that were kept for a look at them.
@@ -40,7 +40,7 @@ func kept(t *testing.T, pool string) string {
 
 func TestWhatIsKeptGoesWhenItsTimeIsOver(t *testing.T) {
 	const keep = 15 * time.Second
-	configure(t, "storage_pools", `keep_unused_bases = "`+keep.String()+`"`)
+	configure(t, "storage_pools {", `keep_unused_bases = "`+keep.String()+`"`)
 	dataImage(t, "e2e-used.img", 8*mib)
 	dataImage(t, "e2e-unused.img", 8*mib)
 	_, digest := dataImage(t, "e2e-kept.img", 8*mib)
@@ -179,7 +179,7 @@ func TestPoolThatCannotBeUsedMakesTheDriverUnhealthy(t *testing.T) {
 		_, _ = try("virsh", "-q", "pool-undefine", pool)
 		os.RemoveAll(here)
 	})
-	configure(t, "storage_pools", fmt.Sprintf("directory %q {\npath = %q\n}", pool, here))
+	configure(t, "storage_pools {", fmt.Sprintf("directory %q {\npath = %q\n}", pool, here))
 	driverTells(t, false, pool, here, there)
 
 	virsh(t, "pool-undefine", pool)

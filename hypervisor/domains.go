@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
@@ -95,9 +94,9 @@ func (h *Host) Journal(ctx context.Context, name string) (domxml.Journal, error)
 	return domxml.ParseJournal(document)
 }
 
-// Owned lists the domains of a task of an allocation, whichever start of the
-// task they are from. Their names begin with prefix.
-func (h *Host) Owned(ctx context.Context, prefix, alloc, task string) ([]string, error) {
+// Owned lists the domains of this driver that belong to somebody, of those whose
+// names may be theirs: only their metadata is read.
+func (h *Host) Owned(ctx context.Context, maybe func(name string) bool, by func(vm.Owner) bool) ([]string, error) {
 	domains, err := call(ctx, h, "listing domains", func(c *libvirt.Libvirt) ([]libvirt.Domain, error) {
 		all, _, err := c.ConnectListAllDomains(1, 0)
 		return all, err
@@ -107,14 +106,14 @@ func (h *Host) Owned(ctx context.Context, prefix, alloc, task string) ([]string,
 	}
 	var owned []string
 	for _, d := range domains {
-		if !strings.HasPrefix(d.Name, prefix) {
+		if !maybe(d.Name) {
 			continue
 		}
 		switch j, err := h.Journal(ctx, d.Name); {
 		case errors.Is(err, ErrNoDomain):
 		case err != nil:
 			return nil, err
-		case j.Owner.Alloc == alloc && j.Owner.Task == task:
+		case by(j.Owner):
 			owned = append(owned, d.Name)
 		}
 	}

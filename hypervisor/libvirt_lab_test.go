@@ -246,7 +246,7 @@ func TestOwnedFindsItsOwnAlone(t *testing.T) {
 		virsh(t, "undefine", name)
 	}
 
-	got, err := h.Owned(t.Context(), "hyp-owned-", alloc, "task")
+	got, err := h.Owned(t.Context(), func(name string) bool { return strings.HasPrefix(name, "hyp-owned-") }, ofTheTask)
 	must(t, err)
 	slices.Sort(got)
 	if diff := cmp.Diff([]string{"hyp-owned-1", "hyp-owned-2"}, got); diff != "" {
@@ -257,6 +257,8 @@ func TestOwnedFindsItsOwnAlone(t *testing.T) {
 		t.Errorf("the journal of a domain that is not ours: %v, want %v", err, ErrNoDomain)
 	}
 }
+
+func ofTheTask(o vm.Owner) bool { return o.Alloc == alloc && o.Task == "task" }
 
 // end is what WaitEnd returned, and when.
 type end struct {
@@ -706,7 +708,7 @@ func TestDomainsWithoutQEMU(t *testing.T) {
 	if j, err := h.Journal(ctx, s.Name); err != nil || j.Owner != s.Owner {
 		t.Errorf("the journal tells of %+v, %v, want %+v", j.Owner, err, s.Owner)
 	}
-	if got, err := h.Owned(ctx, "", alloc, "task"); err != nil || !slices.Equal(got, []string{s.Name}) {
+	if got, err := h.Owned(ctx, func(string) bool { return true }, ofTheTask); err != nil || !slices.Equal(got, []string{s.Name}) {
 		t.Errorf("Owned = %q, %v, want %s", got, err, s.Name)
 	}
 }

@@ -68,7 +68,7 @@ plugin "nomad-driver-virt" {
       # ceph-stop turn the mark of these lines into another sort of comment.
 #ceph#      ceph "ceph" {
 #ceph#        pool  = "nomad-pool"
-#ceph#        hosts = ["10.99.0.2:3300"]
+#ceph#        hosts = ["10.99.0.2:3300", "[fd99::2]:3300"]
 #ceph#        authentication {
 #ceph#          username = "nomad"
 #ceph#          secret   = "@CEPH_KEY@"

@@ -180,6 +180,16 @@ func errPrivate(name string) error {
 		"give it, or a copy of it, another name to make disks from it", name)
 }
 
+// Exists tells whether a volume is there that was made for a VM, and takes it to
+// be where its pool is not known any more.
+func (s *Store) Exists(ctx context.Context, v vm.Volume) (bool, error) {
+	pool, err := s.pool(v.Pool)
+	if err != nil {
+		return true, err
+	}
+	return pool.Exists(ctx, v.Name)
+}
+
 // RemoveEach is Remove for several volumes, and RetireEach is Retire. Where a
 // cluster is away, the rest of its volumes is not tried: each would take as long
 // to fail.

@@ -1,0 +1,123 @@
+package driver
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/nomad/plugins/drivers"
+
+	"nomad-driver-virt/vm"
+)
+
+const (
+	// orphansEvery is how often VMs are looked for that belong to no task.
+	orphansEvery = 15 * time.Second
+	// orphanTimeout is how long the guest of one has to shut down.
+	orphanTimeout = time.Minute
+)
+
+// removeOrphans removes VMs of this node that belong to no task, for as long as
+// the driver lives: what is left of a start that was cut off and that nobody
+// tries again, or of tasks that Nomad has lost. Such a VM has some time for its
+// task to turn up, as tasks do when Nomad restarts.
+func (d *Driver) removeOrphans(ctx context.Context, m *machines, after time.Duration) {
+	seen := make(orphans)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(min(orphansEvery, after)):
+		}
+		node := d.ownNode()
+		if node == "" { // no task has told it yet
+			continue
+		}
+		names, err := m.host.Owned(ctx,
+			func(name string) bool { return !d.knows(name) },
+			func(o vm.Owner) bool { return o.Node == node })
+		if err != nil {
+			continue // libvirt is away
+		}
+		fresh, over := seen.look(time.Now(), names, after)
+		for _, name := range fresh {
+			d.logger.Warn("a VM of this node belongs to no task; it will be shut down and removed, "+
+				"and its disks are kept for some time", "vm", name, "in", after, "kept", keepOrphans)
+		}
+		for _, name := range over {
+			if d.knows(name) { // by now
+				continue
+			}
+			if err := d.removeOrphan(ctx, m, name); err != nil {
+				d.logger.Warn("a VM that belongs to no task cannot be removed; it is tried again", "vm", name, "error", err)
+				continue
+			}
+			d.logger.Info("a VM that belonged to no task is removed", "vm", name)
+		}
+	}
+}
+
+// removeOrphan ends a VM as that of a task that is stopped, and removes it.
+func (d *Driver) removeOrphan(ctx context.Context, m *machines, name string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t := newTask(&drivers.TaskConfig{}, name, time.Now(), nil)
+	go t.follow(ctx, m.host, func(string, ...any) {})
+	if _, err := t.stop(ctx, m.host, orphanTimeout); err != nil {
+		return err
+	}
+	return m.remove(ctx, name, orphaned)
+}
+
+// knows tells whether a VM belongs to a task, or to one that is being started.
+func (d *Driver) knows(name string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.starting[name] > 0 {
+		return true
+	}
+	return slices.ContainsFunc(slices.Collect(maps.Values(d.tasks)), func(t *task) bool { return t.vm == name })
+}
+
+// starts notes that a VM is being made, until the function that it returns is
+// called. It also notes which node this is: a task tells.
+func (d *Driver) starts(name, node string) (done func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.node = node
+	d.starting[name]++
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.starting[name]--; d.starting[name] == 0 {
+			delete(d.starting, name)
+		}
+	}
+}
+
+func (d *Driver) ownNode() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.node
+}
+
+// orphans are VMs that belong to no task, and since when they have been seen.
+type orphans map[string]time.Time
+
+// look notes which there are now. It returns those that are there for the first
+// time, and those that have been there for long enough.
+func (o orphans) look(now time.Time, names []string, after time.Duration) (fresh, over []string) {
+	maps.DeleteFunc(o, func(name string, _ time.Time) bool { return !slices.Contains(names, name) })
+	for _, name := range names {
+		since, is := o[name]
+		switch {
+		case !is:
+			o[name] = now
+			fresh = append(fresh, name)
+		case now.Sub(since) >= after:
+			over = append(over, name)
+		}
+	}
+	return fresh, over
+}

@@ -1,0 +1,67 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Nomad's client loses its state, and two jobs are stopped while it is away: one
+// in the middle of an import, and one whose guest runs.
+func TestVMsThatBelongToNoTaskAreRemoved(t *testing.T) {
+	configure(t, "plugin \"nomad-driver-virt\" {\n  config {", `remove_orphans_after = "5s"`)
+	slow := bigImage(t)
+	stays := guest{Name: "stays", Task: "stays", KillTimeout: "1s"}.submit(t)
+	stays.waitRunning()
+	lost := guest{Name: "lost", Task: "lost", Cmds: serveShell}.submit(t)
+	s := lost.waitRunning().shell(t)
+	s.run("echo the guest was here | dd of=/dev/vda bs=512 seek=1 conv=sync,fsync")
+	cut := guest{Name: "cut", Task: "cut", Image: slow, KillTimeout: "1s"}.submit(t)
+	holdImport(t)
+
+	command(t, lab, "nomad-stop")
+	command(t, "pkill", "-KILL", "-f", "plugins/nomad-driver-virt")
+	for _, j := range []*job{lost, cut} {
+		command(t, "nomad", "job", "stop", "-purge", "-detach", j.name)
+	}
+	if err := os.Remove("/run/lab/nomad/client/client/state.db"); err != nil {
+		t.Fatal(err)
+	}
+	command(t, lab, "nomad-start")
+	stays.waitRunning()
+
+	eventually(t, endTimeout, "the end of VMs that belong to no task", func() error {
+		if domains := without(virsh(t, "list", "--all", "--name"), "stays-"); strings.TrimSpace(domains) != "" {
+			return errors.New(domains)
+		}
+		return nil
+	})
+	disk := strings.TrimSpace(matching(listed(t, poolDir)+"\n", "kept-until-"))
+	if strings.Contains(disk, "\n") || !strings.Contains(disk, "+lost-") {
+		t.Fatalf("want the disk to be kept of the VM whose guest ran, found %q", disk)
+	}
+	raw := filepath.Join(t.TempDir(), "disk.raw")
+	command(t, "qemu-img", "convert", "-O", "raw", disk, raw)
+	if content := command(t, "dd", "if="+raw, "bs=512", "skip=1", "count=1"); !strings.HasPrefix(content, "the guest was here") {
+		t.Errorf("the disk that was kept holds %q", content)
+	}
+	stays.purge()
+	nothingLeft(t, "kept-until-")
+	if err := os.Remove(disk); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, endTimeout, "libvirt forgets the disk", func() error {
+		if _, err := try("virsh", "-q", "pool-refresh", "local"); err != nil {
+			return err
+		}
+		if found := kept(t, "local"); found != "" {
+			return fmt.Errorf("there is %s", found)
+		}
+		return nil
+	})
+}
