@@ -230,6 +230,7 @@ type guest struct {
 	KillTimeout string // default 60s
 	Restart     string // the group's restart block, default none
 	Memory      int    // MiB, default 256
+	NoCore      bool   // takes no core of its own: the lab has few
 }
 
 var guestJob = template.Must(template.New("job").Parse(`
@@ -277,7 +278,7 @@ job "{{ .Name }}" {
         {{ .Config }}
       }
       resources {
-        cores  = 1
+        {{ if .NoCore }}cpu = 100{{ else }}cores = 1{{ end }}
         memory = {{ .Memory }}
       }
     }

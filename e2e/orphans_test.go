@@ -16,24 +16,23 @@ import (
 func TestVMsThatBelongToNoTaskAreRemoved(t *testing.T) {
 	configure(t, "plugin \"nomad-driver-virt\" {\n  config {", `remove_orphans_after = "5s"`)
 	slow := bigImage(t)
-	stays := guest{Name: "stays", Task: "stays", KillTimeout: "1s"}.submit(t)
-	stays.waitRunning()
-	lost := guest{Name: "lost", Task: "lost", Cmds: serveShell}.submit(t)
+	lost := guest{Name: "lost", Task: "lost", Cmds: serveShell, NoCore: true}.submit(t)
 	s := lost.waitRunning().shell(t)
 	s.run("echo the guest was here | dd of=/dev/vda bs=512 seek=1 conv=sync,fsync")
-	cut := guest{Name: "cut", Task: "cut", Image: slow, KillTimeout: "1s"}.submit(t)
+	cut := guest{Name: "cut", Task: "cut", Image: slow, KillTimeout: "1s", NoCore: true}.submit(t)
 	holdImport(t)
 
 	command(t, lab, "nomad-stop")
 	command(t, "pkill", "-KILL", "-f", "plugins/nomad-driver-virt")
 	for _, j := range []*job{lost, cut} {
-		command(t, "nomad", "job", "stop", "-purge", "-detach", j.name)
+		command(t, "nomad", "job", "stop", "-address", "http://10.99.0.2:4656", "-purge", "-detach", j.name) // the server
 	}
 	if err := os.Remove("/run/lab/nomad/client/client/state.db"); err != nil {
 		t.Fatal(err)
 	}
 	command(t, lab, "nomad-start")
-	stays.waitRunning()
+	stays := guest{Name: "stays", Task: "stays", KillTimeout: "1s", NoCore: true}.submit(t)
+	stays.waitRunning() // and the plugin knows its node by that
 
 	eventually(t, endTimeout, "the end of VMs that belong to no task", func() error {
 		if domains := without(virsh(t, "list", "--all", "--name"), "stays-"); strings.TrimSpace(domains) != "" {
