@@ -2,6 +2,8 @@ package driver
 
 import (
 	"context"
+	"maps"
+	"strconv"
 	"time"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
@@ -23,10 +25,16 @@ func (d *Driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, 
 	go func() {
 		defer close(reports)
 		config, machines := d.connected()
+		var last map[string]*pstructs.Attribute
 		for {
 			changed := machines.host.Changed()
+			report, seen := fingerprint(ctx, config, machines.host, machines.store)
+			if seen {
+				report.Attributes = withdraw(last, report.Attributes)
+				last = report.Attributes
+			}
 			select {
-			case reports <- fingerprint(ctx, config, machines.host, machines.store):
+			case reports <- report:
 			case <-ctx.Done():
 				return
 			}
@@ -43,54 +51,95 @@ func (d *Driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, 
 	return reports, nil
 }
 
-// fingerprint looks at the host once. Job files have constraints on the
-// attributes, so their names and values stay; none of them changes by itself.
-func fingerprint(ctx context.Context, config Config, host *hypervisor.Host, store *storage.Store) *drivers.Fingerprint {
-	attributes, err := describe(ctx, config, host)
+// fingerprint looks at the host once, and tells whether it could. Where libvirt is
+// away the node keeps the attributes that it has.
+func fingerprint(ctx context.Context, config Config, host *hypervisor.Host, store *storage.Store) (report *drivers.Fingerprint, seen bool) {
+	report = &drivers.Fingerprint{
+		Attributes:        map[string]*pstructs.Attribute{"driver.virt": pstructs.NewBoolAttribute(true)},
+		Health:            drivers.HealthStateHealthy,
+		HealthDescription: drivers.DriverHealthy,
+	}
+	o, err := offerOf(ctx, host)
+	if seen = err == nil; seen {
+		o.facts.Accel, err = config.accel(o.facts.Accel)
+		report.Attributes = attributes(config, o)
+	}
 	if err == nil {
 		err = store.Ensure(ctx)
 	}
 	if err != nil {
-		return &drivers.Fingerprint{
-			Attributes:        attributes,
-			Health:            drivers.HealthStateUnhealthy,
-			HealthDescription: err.Error(),
-		}
+		report.Health, report.HealthDescription = drivers.HealthStateUnhealthy, err.Error()
 	}
-	return &drivers.Fingerprint{
-		Attributes:        attributes,
-		Health:            drivers.HealthStateHealthy,
-		HealthDescription: drivers.DriverHealthy,
-	}
+	return report, seen
 }
 
-func describe(ctx context.Context, config Config, host *hypervisor.Host) (map[string]*pstructs.Attribute, error) {
-	attributes := map[string]*pstructs.Attribute{"driver.virt": pstructs.NewBoolAttribute(true)}
-	libvirtVersion, qemuVersion, err := host.Version(ctx)
-	if err != nil {
-		return attributes, err
+// offer is what the host has for guests.
+type offer struct {
+	libvirt, qemu hypervisor.Version
+	facts         hypervisor.Facts
+}
+
+func offerOf(ctx context.Context, host *hypervisor.Host) (o offer, err error) {
+	if o.libvirt, o.qemu, err = host.Versions(ctx); err != nil {
+		return o, err
 	}
-	facts, err := host.Facts(ctx, "", "")
-	if err != nil {
-		return attributes, err
-	}
-	accel, err := config.accel(facts.Accel)
-	if err != nil {
-		return attributes, err
-	}
+	o.facts, err = host.Facts(ctx, "", "")
+	return o, err
+}
+
+// attributes are those of the node. Job files have constraints on them, so their
+// names and values stay; none of them changes by itself.
+func attributes(config Config, o offer) map[string]*pstructs.Attribute {
 	acceleration := accelerationKVM
-	if accel == vm.TCG {
+	if o.facts.Accel == vm.TCG {
 		acceleration = accelerationTCG
 	}
-	for name, value := range map[string]string{
-		"driver.virt.acceleration":                             acceleration,
-		"driver.virt.arch":                                     facts.Arch,
-		"driver.virt.provider.libvirt.driver":                  "QEMU",
-		"driver.virt.provider.libvirt.driver.version.readable": qemuVersion,
-		"driver.virt.provider.libvirt.version.readable":        libvirtVersion,
-	} {
-		attributes[name] = pstructs.NewStringAttribute(value)
+	const provider = "driver.virt.provider.libvirt"
+	values := map[string]string{
+		"driver.virt.acceleration":            acceleration,
+		"driver.virt.arch":                    o.facts.Arch,
+		provider + ".version":                 strconv.FormatUint(uint64(o.libvirt), 10),
+		provider + ".version.readable":        o.libvirt.String(),
+		provider + ".driver":                  "QEMU",
+		provider + ".driver.version":          strconv.FormatUint(uint64(o.qemu), 10),
+		provider + ".driver.version.readable": o.qemu.String(),
 	}
-	attributes["driver.virt.provider.libvirt"] = pstructs.NewBoolAttribute(true)
-	return attributes, nil
+	for _, n := range o.facts.Networks {
+		network := "driver.virt.network." + n.Name
+		values[network+".state"] = "active"
+		values[network+".bridge_name"] = n.Bridge
+	}
+	truths := []string{"driver.virt", provider}
+	pools := config.StoragePools
+	for _, name := range pools.names() {
+		pool := "driver.virt.storage_pool." + name
+		values[pool] = "directory"
+		if _, inCeph := pools.Ceph[name]; inCeph {
+			values[pool] = "ceph"
+		}
+		truths = append(truths, pool+".provider.libvirt")
+		if name == pools.Default {
+			truths = append(truths, pool+".default")
+		}
+	}
+	all := make(map[string]*pstructs.Attribute)
+	for name, value := range values {
+		all[name] = pstructs.NewStringAttribute(value)
+	}
+	for _, name := range truths {
+		all[name] = pstructs.NewBoolAttribute(true)
+	}
+	return all
+}
+
+// withdraw returns the attributes as they are now, and as "" those that were
+// there before: a node keeps what is not said to be gone.
+func withdraw(last, now map[string]*pstructs.Attribute) map[string]*pstructs.Attribute {
+	all := maps.Clone(now)
+	for name := range last {
+		if _, is := now[name]; !is {
+			all[name] = pstructs.NewStringAttribute("")
+		}
+	}
+	return all
 }

@@ -52,19 +52,21 @@ func (h *Host) Facts(ctx context.Context, arch, machine string) (Facts, error) {
 	}, nil
 }
 
-// Version returns libvirt's and QEMU's versions, "9.0.0".
-func (h *Host) Version(ctx context.Context) (libvirtVersion, qemuVersion string, err error) {
+// Versions returns libvirt's version and QEMU's.
+func (h *Host) Versions(ctx context.Context) (ofLibvirt, ofQEMU Version, err error) {
 	lib, err := call(ctx, h, "reading libvirt's version", (*libvirt.Libvirt).ConnectGetLibVersion)
 	if err != nil {
-		return "", "", err
+		return 0, 0, err
 	}
 	qemu, err := call(ctx, h, "reading QEMU's version", (*libvirt.Libvirt).ConnectGetVersion)
-	return dotted(lib), dotted(qemu), err
+	return Version(lib), Version(qemu), err
 }
 
-// dotted writes a version number that is major * 1,000,000 + minor * 1,000 +
-// release, as libvirt returns them.
-func dotted(v uint64) string {
+// Version is major * 1,000,000 + minor * 1,000 + release, as libvirt counts.
+type Version uint64
+
+// String is "9.0.0".
+func (v Version) String() string {
 	return fmt.Sprintf("%d.%d.%d", v/1_000_000, v/1_000%1_000, v%1_000)
 }
 

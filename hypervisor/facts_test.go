@@ -14,7 +14,7 @@ func TestDotted(t *testing.T) {
 		11_010_001: "11.10.1",
 		0:          "0.0.0",
 	} {
-		if got := dotted(version); got != want {
+		if got := Version(version).String(); got != want {
 			t.Errorf("version %d is written %q, want %q", version, got, want)
 		}
 	}

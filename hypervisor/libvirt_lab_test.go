@@ -670,10 +670,10 @@ func TestFacts(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	h := connected(t, system)
-	libvirt, qemu, err := h.Version(t.Context())
+	libvirt, qemu, err := h.Versions(t.Context())
 	must(t, err)
 	told := virsh(t, "version")
-	for _, want := range []string{"Using library: libvirt " + libvirt, "Running hypervisor: QEMU " + qemu} {
+	for _, want := range []string{"Using library: libvirt " + libvirt.String(), "Running hypervisor: QEMU " + qemu.String()} {
 		if !strings.Contains(told, want) {
 			t.Errorf("virsh tells\n%s, want %q", told, want)
 		}
@@ -687,7 +687,7 @@ const testDriver = "test:///default"
 func TestDomainsWithoutQEMU(t *testing.T) {
 	h := connected(t, testDriver)
 	ctx := t.Context()
-	if _, _, err := h.Version(ctx); err != nil {
+	if _, _, err := h.Versions(ctx); err != nil {
 		t.Error(err)
 	}
 

@@ -1,0 +1,84 @@
+package driver
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	pstructs "github.com/hashicorp/nomad/plugins/shared/structs"
+
+	"nomad-driver-virt/domxml"
+	"nomad-driver-virt/hypervisor"
+	"nomad-driver-virt/vm"
+)
+
+// written is what Nomad makes of attributes.
+func written(all map[string]*pstructs.Attribute) map[string]string {
+	texts := make(map[string]string)
+	for name, a := range all {
+		texts[name] = a.GoString()
+	}
+	return texts
+}
+
+// Job files have constraints on these.
+func TestAttributesOfTheNode(t *testing.T) {
+	config := Config{StoragePools: &StoragePools{
+		Default:   "local",
+		Directory: map[string]DirectoryPool{"local": {}, "fast": {}},
+		Ceph:      map[string]CephPool{"remote": {}},
+	}}
+	got := written(attributes(config, offer{
+		libvirt: 9_000_000,
+		qemu:    7_002_022,
+		facts: hypervisor.Facts{
+			Arch: "x86_64", Accel: vm.TCG,
+			Networks: []domxml.Network{{Name: "default", Bridge: "virbr0"}},
+		},
+	}))
+	want := map[string]string{
+		"driver.virt":                                          "true",
+		"driver.virt.acceleration":                             "tcg",
+		"driver.virt.arch":                                     "x86_64",
+		"driver.virt.provider.libvirt":                         "true",
+		"driver.virt.provider.libvirt.version":                 "9000000",
+		"driver.virt.provider.libvirt.version.readable":        "9.0.0",
+		"driver.virt.provider.libvirt.driver":                  "QEMU",
+		"driver.virt.provider.libvirt.driver.version":          "7002022",
+		"driver.virt.provider.libvirt.driver.version.readable": "7.2.22",
+		"driver.virt.network.default.state":                    "active",
+		"driver.virt.network.default.bridge_name":              "virbr0",
+		"driver.virt.storage_pool.local":                       "directory",
+		"driver.virt.storage_pool.local.provider.libvirt":      "true",
+		"driver.virt.storage_pool.local.default":               "true",
+		"driver.virt.storage_pool.fast":                        "directory",
+		"driver.virt.storage_pool.fast.provider.libvirt":       "true",
+		"driver.virt.storage_pool.remote":                      "ceph",
+		"driver.virt.storage_pool.remote.provider.libvirt":     "true",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestAttributesThatAreGoneAreWithdrawn(t *testing.T) {
+	of := func(values ...string) map[string]*pstructs.Attribute {
+		all := make(map[string]*pstructs.Attribute)
+		for _, v := range values {
+			all[v] = pstructs.NewStringAttribute("here")
+		}
+		return all
+	}
+	last := withdraw(nil, of("a", "b"))
+	for i, want := range []map[string]string{
+		{"a": "here", "b": ""},
+		{"a": "here", "b": ""}, // still: the node may not have heard
+	} {
+		last = withdraw(last, of("a"))
+		if diff := cmp.Diff(want, written(last)); diff != "" {
+			t.Errorf("report %d (-want +got):\n%s", i, diff)
+		}
+	}
+	if diff := cmp.Diff(map[string]string{"a": "here", "b": "here"}, written(withdraw(last, of("a", "b")))); diff != "" {
+		t.Errorf("one that is back (-want +got):\n%s", diff)
+	}
+}
