@@ -11,9 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	cstructs "github.com/hashicorp/nomad/client/structs"
+	"github.com/hashicorp/nomad/client/lib/cpustats"
 	"github.com/hashicorp/nomad/drivers/shared/eventer"
-	"github.com/hashicorp/nomad/nomad/structs"
 	"github.com/hashicorp/nomad/plugins/base"
 	"github.com/hashicorp/nomad/plugins/drivers"
 	"github.com/hashicorp/nomad/plugins/drivers/fsisolation"
@@ -32,7 +31,6 @@ const (
 
 // Driver implements Nomad's drivers.DriverPlugin.
 type Driver struct {
-	drivers.DriverSignalTaskNotSupported
 	drivers.DriverExecTaskNotSupported
 
 	version string
@@ -48,6 +46,7 @@ type Driver struct {
 	tasks    map[string]*task // by Nomad's task ID
 	starting map[string]int   // by VM: starts of tasks that are under way
 	node     string           // this client's ID; "" before a task has told it
+	compute  cpustats.Compute // what its CPUs can do
 }
 
 // New returns the driver of a plugin of some version. It does nothing before
@@ -108,12 +107,13 @@ func (d *Driver) SetConfig(c *base.Config) error {
 	host.SetLogin(config.Provider.Libvirt.User, config.Provider.Libvirt.Password)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.config = config
+	d.config, d.compute = config, c.AgentConfig.Compute()
 	m := &machines{
 		host:     host,
 		store:    newStore(config, host),
 		ports:    portmap.New(),
 		journals: make(map[string]domxml.Journal),
+		stats:    &sampler{read: host.Stats},
 	}
 	m.again = func(name string, end end) { go d.removeLater(m, name, end) }
 	d.machines = m
@@ -124,6 +124,7 @@ func (d *Driver) SetConfig(c *base.Config) error {
 // guest has a file system of its own; with it NOMAD_TASK_DIR is /local.
 func (d *Driver) Capabilities() (*drivers.Capabilities, error) {
 	return &drivers.Capabilities{
+		SendSignals:       true,
 		FSIsolation:       fsisolation.Image,
 		NetIsolationModes: []drivers.NetIsolationMode{drivers.NetIsolationModeHost},
 		MountConfigs:      drivers.MountConfigSupportAll,
@@ -274,9 +275,4 @@ func (d *Driver) InspectTask(id string) (*drivers.TaskStatus, error) {
 		return nil, err
 	}
 	return t.status(), nil
-}
-
-// TaskStats is not there yet; Nomad is told so that it does not ask again.
-func (d *Driver) TaskStats(context.Context, string, time.Duration) (<-chan *cstructs.TaskResourceUsage, error) {
-	return nil, structs.NewRecoverableError(errors.New("statistics of VMs are not supported yet"), false)
 }

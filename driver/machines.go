@@ -28,6 +28,7 @@ type machines struct {
 	connect sync.Once // begins to, when something is asked of the host
 	store   *storage.Store
 	ports   *portmap.Table
+	stats   *sampler
 
 	removing turns.Turns // by the VM's name
 

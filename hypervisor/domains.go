@@ -44,6 +44,13 @@ func (h *Host) Resume(ctx context.Context, name string) error {
 	})
 }
 
+// Suspend pauses the guest of a domain, which Resume lets run again.
+func (h *Host) Suspend(ctx context.Context, name string) error {
+	return h.doDomain(ctx, "suspending domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+		return c.DomainSuspend(d)
+	})
+}
+
 // Shutdown asks the guest to shut down, by the ACPI power button. It returns
 // at once; a guest may take its time, or not listen.
 func (h *Host) Shutdown(ctx context.Context, name string) error {
