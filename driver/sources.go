@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
@@ -28,6 +29,8 @@ type found struct {
 
 // find looks up what a task names. What cannot be had is among the problems.
 func (d *Driver) find(ctx context.Context, config Config, store *storage.Store, task TaskConfig, cfg *drivers.TaskConfig) (*found, problems) {
+	ctx, cancel := storage.Bounded(ctx)
+	defer cancel()
 	var p problems
 	f := &found{
 		files:   make([]*os.File, len(task.Disks)),
@@ -65,8 +68,6 @@ func (d *Driver) find(ctx context.Context, config Config, store *storage.Store, 
 
 // identify reads an image, unless it was read before, for the name of its base.
 func (d *Driver) identify(ctx context.Context, file *os.File, image *vm.Image, tell storage.Tell) (err error) {
-	ctx, cancel := storage.Bounded(ctx)
-	defer cancel()
 	image.Digest, err = d.digests.Of(ctx, file, image.Format, storage.Quarters("Reading image "+image.Path, tell))
 	return err
 }
@@ -157,12 +158,14 @@ func deviceSize(path string) (vm.Bytes, error) {
 }
 
 // searchFor says where a task's files may be: in directories that the operator
-// allows, and in the allocation's own.
+// allows, in the one that the tasks of the allocation share, and in the task's own.
+// Those of other tasks are theirs: they may hold secrets, and, where Nomad has made
+// a chroot, links to the host's own files.
 func searchFor(cfg *drivers.TaskConfig, allowed []string) hostfile.Search {
 	dir := cfg.TaskDir()
-	roots := append([]string{}, allowed...)
 	return hostfile.Search{
-		Roots: append(roots, cfg.AllocDir, dir.Dir),
+		Roots:  slices.Concat(allowed, []string{dir.SharedAllocDir, dir.Dir}),
+		Places: slices.Concat(allowed, []string{cfg.AllocDir, dir.Dir}),
 		Guest: map[string]string{
 			"/alloc":   dir.SharedAllocDir,
 			"/local":   dir.LocalDir,

@@ -31,7 +31,8 @@ func TestFilesAreLookedForWhereTheOperatorAllowsAndInTheAllocation(t *testing.T)
 	allowed := append(make([]string, 0, 8), "/srv/a", "/srv/b")
 	cfg := &drivers.TaskConfig{Name: "web", AllocDir: "/alloc-dir"}
 	want := hostfile.Search{
-		Roots: []string{"/srv/a", "/srv/b", "/alloc-dir", "/alloc-dir/web"},
+		Roots:  []string{"/srv/a", "/srv/b", "/alloc-dir/alloc", "/alloc-dir/web"},
+		Places: []string{"/srv/a", "/srv/b", "/alloc-dir", "/alloc-dir/web"},
 		Guest: map[string]string{
 			"/alloc":   "/alloc-dir/alloc",
 			"/local":   "/alloc-dir/web/local",
@@ -54,11 +55,13 @@ func TestUserDataIsADocumentOrThePathOfOne(t *testing.T) {
 	writeFile(t, dir, "alloc-dir/web/local/user-data", "local")
 	writeFile(t, dir, "alloc-dir/alloc/user-data", "alloc")
 	outside := writeFile(t, dir, "outside", "outside")
+	// Another task of the group, which Nomad may have given files of the host.
+	others := writeFile(t, dir, "alloc-dir/other/etc/shadow", "other")
 	large := writeFile(t, dir, "allowed/large", "")
 	if err := os.Truncate(large, maxUserData+1); err != nil {
 		t.Fatal(err)
 	}
-	roots := strings.Join(search.Roots, ", ")
+	roots, places := strings.Join(search.Roots, ", "), strings.Join(search.Places, ", ")
 
 	for _, test := range []struct{ value, want, fails string }{
 		{value: "", want: ""},
@@ -71,7 +74,9 @@ func TestUserDataIsADocumentOrThePathOfOne(t *testing.T) {
 		{value: "/local/user-data", want: "local"},
 		{value: "alloc/user-data", want: "alloc"},
 		{value: "/alloc/user-data", want: "alloc"},
-		{value: "none", fails: `"none": no such file in ` + roots},
+		{value: "none", fails: `"none": no such file in ` + places},
+		{value: "other/etc/shadow", fails: `"other/etc/shadow" leads to ` + others +
+			", outside of the directories that tasks may use: " + roots},
 		{value: outside, fails: `"` + outside + `" leads to ` + outside +
 			", outside of the directories that tasks may use: " + roots},
 		{value: "large", fails: large + " is larger than 16MiB"},
@@ -103,7 +108,7 @@ func TestEverythingThatCannotBeHadIsNamed(t *testing.T) {
 	writeFile(t, dir, "pool/other.vmdk", "KDMV")
 	writeFile(t, dir, "pool/web-5a6e215e-seed.iso", "another task's secrets")
 	config, store, cfg := searching(dir)
-	roots := strings.Join(searchFor(cfg, []string{dir}).Roots, ", ")
+	places := strings.Join(searchFor(cfg, []string{dir}).Places, ", ")
 
 	f, p := d.find(t.Context(), config, store, TaskConfig{
 		UserData: "none",
@@ -123,7 +128,7 @@ func TestEverythingThatCannotBeHadIsNamed(t *testing.T) {
 
 	pool := config.StoragePools.Directory["local"].Path
 	want := problems{
-		`config.disk[0].source.image: "none.img": no such file in ` + roots,
+		`config.disk[0].source.image: "none.img": no such file in ` + places,
 		"config.disk[1].source.image: " + empty + ": the image is empty",
 		"config.disk[2].source.image: " + raw + ": the image is said to be qcow2 and is raw; " +
 			"leave source.format out to have it detected",
@@ -133,7 +138,7 @@ func TestEverythingThatCannotBeHadIsNamed(t *testing.T) {
 		"config.disk[6].source.volume: volume " + pool + "/other.vmdk: the image is cut off within its vmdk header; fetch it again",
 		`config.disk[8].source.image: volume "web-5a6e215e-seed.iso" is a VM's own, which goes with its task or ` +
 			"is kept for a look at it; give it, or a copy of it, another name to make disks from it",
-		`config.user_data: "none": no such file in ` + strings.Join(searchFor(cfg, nil).Roots, ", "),
+		`config.user_data: "none": no such file in ` + strings.Join(searchFor(cfg, nil).Places, ", "),
 	}
 	if diff := cmp.Diff(want, p); diff != "" {
 		t.Errorf("the problems (-want +got):\n%s", diff)

@@ -18,8 +18,11 @@ import (
 
 // Search tells where a job's files may be.
 type Search struct {
-	// Roots are the directories that a file has to be in, searched in order.
+	// Roots are the directories that a file has to be in.
 	Roots []string
+	// Places are the directories that a name is looked for below, in order; nil:
+	// the roots.
+	Places []string
 	// Guest tells what a directory of the guest is on the host: a job may name
 	// a file as its guest sees it. {"/local": "/…/alloc-id/task/local"}
 	Guest map[string]string
@@ -33,7 +36,7 @@ var (
 )
 
 // Open opens a file for reading by an absolute path, a path as the guest sees
-// it, or a path below one of the roots. The caller closes it.
+// it, or a path below one of the places. The caller closes it.
 func (s Search) Open(name string) (*os.File, error) {
 	var refused error
 	for _, path := range s.candidates(name) {
@@ -56,7 +59,14 @@ func (s Search) Open(name string) (*os.File, error) {
 	if refused != nil {
 		return nil, refused
 	}
-	return nil, fmt.Errorf("%q: %w in %s", name, ErrNotFound, strings.Join(s.Roots, ", "))
+	return nil, fmt.Errorf("%q: %w in %s", name, ErrNotFound, strings.Join(s.places(), ", "))
+}
+
+func (s Search) places() []string {
+	if s.Places == nil {
+		return s.Roots
+	}
+	return s.Places
 }
 
 // candidates lists the places where a name may be meant to be.
@@ -70,8 +80,8 @@ func (s Search) candidates(name string) []string {
 			}
 		}
 	}
-	for _, root := range s.Roots {
-		paths = append(paths, filepath.Join(root, name))
+	for _, place := range s.places() {
+		paths = append(paths, filepath.Join(place, name))
 	}
 	return paths
 }

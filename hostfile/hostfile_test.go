@@ -43,6 +43,20 @@ func TestOpenFindsFilesWhereTasksMayHaveThem(t *testing.T) {
 	}
 }
 
+func TestPlacesAreWhereNamesAreLookedFor(t *testing.T) {
+	top := tree(t)
+	search := Search{Roots: []string{filepath.Join(top, "images")}, Places: []string{top}}
+	for name, want := range map[string]error{"images/debian.img": nil, "debian.img": ErrNotFound, "secret": ErrOutside} {
+		file, err := search.Open(name)
+		if err == nil {
+			file.Close()
+		}
+		if !errors.Is(err, want) {
+			t.Errorf("%s: got error %v, want %v", name, err, want)
+		}
+	}
+}
+
 func TestOpenRefusesWhatIsOutside(t *testing.T) {
 	top := tree(t)
 	search := Search{

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 
 	"nomad-driver-virt/vm"
 )
@@ -68,37 +69,14 @@ const checkFoundLeaks = 3
 // are not the image's.
 func damaged(file *os.File, err error) error {
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		return err
+	switch {
+	case !errors.As(err, &exit), !exit.Exited(), exit.ExitCode() > checkFoundLeaks:
+		return err // it was killed, or did not begin
+	case strings.Contains(err.Error(), "Failed to get shared"):
+		return fmt.Errorf("the image %s is open in a VM, or in another program of QEMU's, that writes to it; "+
+			"end that, or name a copy: %w", file.Name(), err)
 	}
 	return fmt.Errorf("the image %s is damaged or cut off; fetch it again: %w", file.Name(), err)
-}
-
-// Needs tells how much of a pool's directory a volume takes once an image was
-// written to it: never less than that, and a little more where the format's own
-// tables are estimated. A volume of a Ceph pool takes nothing of a directory.
-func Needs(ctx context.Context, file *os.File, image vm.Image, to vm.Volume) (vm.Bytes, error) {
-	size := max(to.Size, image.Size)
-	metadata := vm.Bytes(0)
-	if to.Format == Qcow2 {
-		metadata = qcow2Metadata(size)
-	}
-	switch {
-	case to.RBD != nil:
-		return 0, nil
-	case !to.Sparse:
-		return size + metadata, nil
-	case image.Format == Raw:
-		data, err := allocated(file, int64(image.Size), to.Format)
-		return data + metadata, err
-	}
-	// QEMU does not measure what a sparse raw file takes: its data is what it
-	// would be in a qcow2.
-	var needs struct {
-		Required vm.Bytes `json:"required"`
-	}
-	err := ask(ctx, file, image, checkLimits(image.Size), &needs, "measure", "-O", Qcow2)
-	return min(needs.Required, size) + metadata, err
 }
 
 // ask runs a command of qemu-img on an image and decodes its answer. An image

@@ -59,6 +59,24 @@ func TestDamagedImageIsRefused(t *testing.T) {
 	}
 }
 
+// The image is not to blame for what keeps qemu-img from its work.
+func TestCheckThatCannotBeDoneSaysNothingOfTheImage(t *testing.T) {
+	file, image := inspected(t, images(t)["qcow2"])
+	for name, test := range map[string]struct{ script, want string }{
+		"killed":    {"kill -KILL $$", "signal: killed"},
+		"not run":   {"echo qemu-img: error while loading shared libraries: libaio.so.1 >&2; exit 127", "shared libraries"},
+		"in a VM's": {"echo 'qemu-img: Could not open: Failed to get shared \"write\" lock' >&2; exit 1", "is open in a VM"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			program(t, "qemu-img", test.script)
+			err := Check(context.Background(), file, image)
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "damaged") {
+				t.Errorf("the error is %v, want %q and no word of damage", err, test.want)
+			}
+		})
+	}
+}
+
 // Clusters that nothing refers to are left by a program that was killed.
 func TestImageWithLeaksPasses(t *testing.T) {
 	path := images(t)["qcow2"]

@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -27,8 +28,29 @@ type Copy struct {
 //
 // An image that was written since it was inspected is refused afterwards: its
 // header could have led qemu-img to other files, and what was copied of that is
-// not to be used.
+// not to be used. So is one that is damaged, by Check, which goes on meanwhile.
 func Fill(ctx context.Context, c Copy) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	checked := make(chan error, 1)
+	go func() {
+		err := Check(ctx, c.File, c.Image)
+		if err != nil {
+			stop(err)
+		}
+		checked <- err
+	}()
+	err := c.fill(ctx)
+	if err != nil {
+		stop(err)
+	}
+	if bad := <-checked; bad != nil && (err == nil || !errors.Is(bad, err)) {
+		return bad
+	}
+	return err
+}
+
+func (c Copy) fill(ctx context.Context) error {
 	switch {
 	case c.To.RBD != nil:
 		return c.fillRBD(ctx)

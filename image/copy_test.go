@@ -210,6 +210,30 @@ func TestNeedsOfWhatIsKnown(t *testing.T) {
 	}
 }
 
+// Zeros that are written in an image take no room in a volume.
+func TestZerosNeedNothing(t *testing.T) {
+	content := make([]byte, 2*piece+100)
+	copy(content[3*block+7:], "data")
+	copy(content[piece-2:], "data") // in two blocks
+	content[len(content)-1] = 1
+	file := open(t, content)
+	image, err := Inspect(context.Background(), file, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []string{Raw, Qcow2} {
+		to := vm.Volume{Format: format, Size: image.Size, Sparse: true}
+		metadata := AtMost(image, to) - image.Size
+		got, err := NeedsOfData(context.Background(), file, image, to)
+		if want := 3*block + 100 + metadata; got != want || err != nil {
+			t.Errorf("as %s it needs %d, %v, want %d", format, got, err, want)
+		}
+		if rough, err := Needs(context.Background(), file, image, to); rough < image.Size || err != nil {
+			t.Errorf("as %s, by what is allocated, it needs %d, %v, want %d at least", format, rough, err, image.Size)
+		}
+	}
+}
+
 func TestNeedsCountsEachClusterOnce(t *testing.T) {
 	path := open(t, nil).Name()
 	if err := os.Truncate(path, int64(vm.MiB)); err != nil {

@@ -79,13 +79,14 @@ func (q qemuImg) run(ctx context.Context) error {
 
 // environment is all that qemu-img knows of this process's: errors are read for
 // what they say, the arenas of many threads are address space that nobody uses,
-// and librbd waits 5 minutes for a cluster that does not answer, and may log to
-// a file.
+// and librbd reads the host's ceph.conf, which may be another cluster's, waits 5
+// minutes for one that does not answer, and may log to a file.
 func environment() []string {
 	return []string{
 		"PATH=" + os.Getenv("PATH"),
 		"LC_ALL=C",
 		"MALLOC_ARENA_MAX=2",
+		"CEPH_CONF=/dev/null",
 		"CEPH_ARGS=--client-mount-timeout=30 --log-file=",
 	}
 }

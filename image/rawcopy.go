@@ -63,6 +63,11 @@ func (r rawCopy) copyData(offset, end int64) error {
 	if r.zero != nil {
 		return r.send(offset, end)
 	}
+	return r.eachData(offset, end, r.send)
+}
+
+// eachData calls each for the parts of a range that are not zeros.
+func (r rawCopy) eachData(offset, end int64, each func(offset, end int64) error) error {
 	for offset < end {
 		data, err := r.skip(offset, end, true)
 		if err != nil {
@@ -71,7 +76,7 @@ func (r rawCopy) copyData(offset, end int64) error {
 		if offset, err = r.skip(data, end, false); err != nil {
 			return err
 		}
-		if err := r.send(data, offset); err != nil {
+		if err := each(data, offset); err != nil {
 			return err
 		}
 	}

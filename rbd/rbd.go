@@ -53,8 +53,12 @@ var (
 	ErrFull        = errors.New("is full")
 )
 
-// removeTimeout is for volumes whose many objects are removed one by one.
-const removeTimeout = 10 * time.Minute
+const (
+	// removeTimeout is for volumes whose many objects are removed one by one.
+	removeTimeout = 10 * time.Minute
+	// renameTimeout is how long it is waited for what goes on by itself.
+	renameTimeout = 10 * time.Minute
+)
 
 // Create makes an empty volume of exactly that size; ErrExist.
 func (p Pool) Create(ctx context.Context, name string, size vm.Bytes) error {
@@ -89,8 +93,9 @@ func (p Pool) Resize(ctx context.Context, name string, size vm.Bytes) error {
 // taken. Of several hosts that give the same name at the same time, one
 // succeeds. It works with volumes that are open.
 //
-// It goes on when the context ends, and when this process dies: a volume that
-// has its new name and still has its old one is lost if the old is removed.
+// It goes on when the context ends, when nobody waits for it any more, and when
+// this process dies: a volume that has its new name and still has its old one is
+// lost if the old is removed.
 func (p Pool) Rename(ctx context.Context, from, to string) error {
 	asked := fmt.Sprintf("renaming volume %s to %s", from, to)
 	_, err := p.run(context.WithoutCancel(ctx), asked, program{
@@ -141,8 +146,33 @@ func (p Pool) Remove(ctx context.Context, name string) error {
 		return p.gone(ctx, name)
 	case errors.Is(err, ErrInUse):
 		return p.naming(ctx, name, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return p.notDone(ctx, name, err)
 	}
 	return err
+}
+
+// RemoveUnused removes a volume that nothing depends on: ErrInUse if it has
+// snapshots, whoever made them, or clones.
+func (p Pool) RemoveUnused(ctx context.Context, name string) error {
+	ctx, cancel := bounded(ctx, removeTimeout)
+	defer cancel()
+	switch err := p.remove(ctx, name); {
+	case errors.Is(err, ErrNotExist):
+		return p.gone(ctx, name)
+	case errors.Is(err, errSnapshots):
+		return fmt.Errorf("%w: %w", ErrInUse, err)
+	default:
+		return err
+	}
+}
+
+// notDone tells a removal that takes long from a cluster that is away.
+func (p Pool) notDone(ctx context.Context, name string, err error) error {
+	if _, away := p.Size(context.WithoutCancel(ctx), name); away != nil {
+		return err
+	}
+	return fmt.Errorf("removing volume %s: %s: it is not done within %s, and goes on at the next try", name, p, removeTimeout)
 }
 
 // gone makes sure of what rbd says: in a pool that is full, and of which nothing

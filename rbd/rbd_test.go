@@ -165,6 +165,23 @@ func TestWhatRbdIsAsked(t *testing.T) {
 	}
 }
 
+// A snapshot may be another host's, or of who wants to keep the volume.
+func TestVolumeWithSnapshotsIsNotUnused(t *testing.T) {
+	for name, answer := range map[string]string{"with snapshots": snapshots, "with clones": linked} {
+		calls := answers(t, [2]string{"rbd rm", answer})
+		if err := pool.RemoveUnused(t.Context(), "a"); !errors.Is(err, ErrInUse) {
+			t.Errorf("a volume %s: %v, want that it is in use", name, err)
+		}
+		if diff := cmp.Diff([]string{"rbd rm --no-progress vms/a"}, calls()); diff != "" {
+			t.Errorf("a volume %s, calls (-want +got):\n%s", name, diff)
+		}
+	}
+	answers(t, [2]string{"rbd rm", `fail 2 "rbd: delete error: (2) No such file or directory"`}, [2]string{"rbd info", noVolume})
+	if err := pool.RemoveUnused(t.Context(), "a"); err != nil {
+		t.Errorf("a volume that is not there: %v", err)
+	}
+}
+
 func TestWhatRbdAnswers(t *testing.T) {
 	answers(t,
 		[2]string{"rbd info", `echo '{"name":"a","size":1048577,"objects":1}'`},

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -25,11 +26,13 @@ const (
 	osdTimeout = 30 * time.Second
 )
 
+const osdTimeoutOption = "--rados-osd-op-timeout="
+
 // program is what run runs.
 type program struct {
 	name     string
 	args     []string
-	outlives bool // whether it goes on after the death of this process
+	outlives bool // whether it goes on when the context ends, and after the death of this process
 }
 
 // rbd runs rbd and returns what it wrote.
@@ -41,7 +44,11 @@ func (p Pool) rbd(ctx context.Context, asked string, args ...string) ([]byte, er
 // do not answer it asks whether that is because the pool is full: then they
 // keep all writers waiting.
 func (p Pool) run(ctx context.Context, asked string, what program) ([]byte, error) {
-	limited, cancel := bounded(ctx, runTimeout)
+	limit := runTimeout
+	if what.outlives {
+		limit = renameTimeout
+	}
+	limited, cancel := bounded(ctx, limit)
 	defer cancel()
 	out, err := p.execute(limited, what)
 	if errors.Is(err, errSilent) {
@@ -100,7 +107,11 @@ func (p Pool) execute(ctx context.Context, what program) ([]byte, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	cmd := exec.CommandContext(ctx, what.name, append(p.connection(), what.args...)...)
+	options := p.connection()
+	if what.outlives { // to give up half-way is what it must not
+		options = slices.DeleteFunc(options, func(o string) bool { return strings.HasPrefix(o, osdTimeoutOption) })
+	}
+	cmd := exec.Command(what.name, append(options, what.args...)...) //nolint:noctx // see wait
 	// What this process inherited may name another cluster.
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
 	cmd.ExtraFiles = []*os.File{key}
@@ -109,7 +120,7 @@ func (p Pool) execute(ctx context.Context, what program) ([]byte, error) {
 	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err = cmd.Run()
+	err = wait(ctx, cmd, what.outlives)
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
@@ -121,6 +132,26 @@ func (p Pool) execute(ctx context.Context, what program) ([]byte, error) {
 		return nil, p.explain(syscall.Errno(exit.ExitCode()), strings.Join(strings.Fields(said), " "))
 	}
 	return nil, fmt.Errorf("running %s, which Debian has in ceph-common: %w", what.name, err)
+}
+
+// wait runs a program, and kills it when the context ends. One that outlives that
+// is left to end by itself.
+func wait(ctx context.Context, cmd *exec.Cmd, outlives bool) error {
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	if outlives {
+		return ctx.Err()
+	}
+	_ = cmd.Process.Kill() // it may have ended
+	return <-ended
 }
 
 // connection is how the programs of Ceph are told of the cluster: by these
@@ -137,7 +168,7 @@ func (p Pool) connection() []string {
 		"--keyfile=/proc/self/fd/3",
 		"--client-mount-timeout=" + seconds(mountTimeout),
 		"--rados-mon-op-timeout=" + seconds(monTimeout),
-		"--rados-osd-op-timeout=" + seconds(osdTimeout),
+		osdTimeoutOption + seconds(osdTimeout),
 		// The libraries' logs, in between the program's own words.
 		"--log-to-stderr=false",
 		"--err-to-stderr=false",

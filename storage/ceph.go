@@ -190,7 +190,8 @@ func (c *Ceph) LastUsed(ctx context.Context, base string) (time.Time, error) {
 	return used, c.translated(err, base)
 }
 
-// RemoveUnused relies on Ceph, which knows of all clones.
+// RemoveUnused relies on Ceph, which knows of all clones. A snapshot is somebody's
+// too: of another host that is about to clone, or of who wants to keep it.
 func (c *Ceph) RemoveUnused(ctx context.Context, name string) error {
-	return c.listed(ctx, c.translated(c.RBD.Remove(ctx, name), name))
+	return c.listed(ctx, c.translated(c.RBD.RemoveUnused(ctx, name), name))
 }

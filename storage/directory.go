@@ -85,25 +85,42 @@ func (d *Directory) Create(ctx context.Context, v vm.Volume) error {
 
 // Import refuses what does not fit before it copies a byte.
 func (d *Directory) Import(ctx context.Context, c image.Copy) error {
-	needs, err := image.Needs(ctx, c.File, c.Image, c.To)
-	if err != nil {
-		return err
-	}
-	if err := d.roomFor(needs); err != nil {
+	if err := d.roomForImage(ctx, c); err != nil {
 		return err
 	}
 	if err := d.Host.CreateVolume(ctx, c.To, nil); err != nil {
 		return err
 	}
-	err = image.Fill(ctx, c)
-	if err == nil {
-		return nil
+	err := image.Fill(ctx, c)
+	if err == nil || ctx.Err() != nil {
+		return err
 	}
 	// Others write to the pool, too.
-	if full := d.roomFor(needs - min(needs, allocated(c.To.Path))); full != nil {
+	needs, unknown := image.Needs(ctx, c.File, c.Image, c.To)
+	if full := d.roomFor(needs - min(needs, allocated(c.To.Path))); unknown == nil && full != nil {
 		return fmt.Errorf("%w (%w)", full, err)
 	}
 	return err
+}
+
+// roomForImage tells whether an image fits into the directory. It looks at it as
+// closely as it takes to know.
+func (d *Directory) roomForImage(ctx context.Context, c image.Copy) error {
+	if d.roomFor(image.AtMost(c.Image, c.To)) == nil {
+		return nil
+	}
+	needs, err := image.Needs(ctx, c.File, c.Image, c.To)
+	if err != nil {
+		return err
+	}
+	full := d.roomFor(needs)
+	if full == nil || !c.To.Sparse || c.Image.Format != image.Raw {
+		return full
+	}
+	if needs, err = image.NeedsOfData(ctx, c.File, c.Image, c.To); err != nil {
+		return err
+	}
+	return d.roomFor(needs)
 }
 
 // roomFor tells whether so many bytes fit into the directory.

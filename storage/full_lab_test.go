@@ -3,6 +3,7 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -79,6 +80,51 @@ func TestWhatDoesNotFitIsRefusedBeforeAByteIsWritten(t *testing.T) {
 			mustTellFull(t, d, s.Make(t.Context(), disk, test.file, (&events{}).tell))
 			d.mustBeEmpty(t)
 		})
+	}
+}
+
+// A download has its zeros written, which a copy has not.
+func TestImageOfZerosFitsIntoASmallPool(t *testing.T) {
+	content := make([]byte, 32*mib)
+	copy(content[20*mib:], data('f', mib))
+	raw, rawIs := rawImage(t, content)
+	for _, format := range []string{image.Raw, image.Qcow2} {
+		d := small(t, 16*mib)
+		v := d.underTest(format).volume("disk", 32*mib)
+		s := New(map[string]Pool{d.Name: d}, nil, 0)
+		must(t, s.Make(t.Context(), vm.Disk{Device: "vda", Volume: v, Image: &rawIs}, raw, (&events{}).tell))
+		if got := d.underTest(format).read(t, v); !bytes.Equal(got, content) {
+			t.Errorf("the %s volume is not the image", format)
+		}
+		must(t, d.Remove(t.Context(), v))
+	}
+}
+
+// An image is checked while it is copied.
+func TestDamagedImageBecomesNoDiskAndNoBase(t *testing.T) {
+	file, _ := qcow2Image(t, data('f', 24*mib))
+	must(t, os.Truncate(file.Name(), int64(16*mib)))
+	img, err := image.Inspect(t.Context(), file, "")
+	must(t, err)
+	for name, base := range map[string]*vm.Base{"copied": nil, "chained": {}} {
+		d := realDirectory(t, t.TempDir())
+		u := d.underTest(image.Qcow2)
+		disk := vm.Disk{Device: "vda", Volume: u.volume("disk", 24*mib), Image: &img}
+		if base != nil {
+			base.Volume, base.Staging = u.volume("base", 24*mib), u.volume("staging", 24*mib)
+			disk.Base = base
+		}
+		s := New(map[string]Pool{d.Name: d}, nil, 0)
+		err := s.Make(t.Context(), disk, file, (&events{}).tell)
+		if err == nil || !strings.Contains(err.Error(), file.Name()+" is damaged or cut off; fetch it again") {
+			t.Errorf("%s: the error is %v, want that the image is damaged", name, err)
+		}
+		if is, _ := d.Exists(t.Context(), "base"); is {
+			t.Error("there is a base of it")
+		}
+		must(t, d.Remove(t.Context(), u.volume("disk", 0)))
+		must(t, d.Remove(t.Context(), u.volume("staging", 0)))
+		d.mustBeEmpty(t)
 	}
 }
 

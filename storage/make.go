@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// makeTimeout bounds what may take long of one disk.
+	// makeTimeout is how long what takes long may take.
 	makeTimeout = 30 * time.Minute
 	// quietFor is how long a copy may take before it tells how far it is.
 	quietFor = 5 * time.Second
@@ -40,7 +40,7 @@ func (s *Store) Make(ctx context.Context, d vm.Disk, source *os.File, tell Tell)
 		return s.overlay(ctx, pool, d, source, tell)
 	case d.Image != nil:
 		began := time.Now()
-		if err := copyImage(ctx, pool.Import, d, d.Volume, source, tell); err != nil {
+		if err := importImage(ctx, pool, d, d.Volume, source, tell); err != nil {
 			return err
 		}
 		tell("Copied image %s to disk %s in %s", d.Image.Path, d.Device, since(began))
@@ -51,8 +51,8 @@ func (s *Store) Make(ctx context.Context, d vm.Disk, source *os.File, tell Tell)
 	return pool.Create(ctx, d.Volume)
 }
 
-// Bounded gives what is done for one disk, to read its image, copy it or allocate
-// its volume, 30 minutes.
+// Bounded gives what may take long 30 minutes: to read images, to copy one, to
+// allocate a volume.
 func Bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, makeTimeout, fmt.Errorf("it took longer than %s", makeTimeout))
 }
@@ -81,7 +81,7 @@ func ensureBase(ctx context.Context, pool Pool, d vm.Disk, source *os.File, tell
 	}
 	if !exists {
 		began := time.Now()
-		if err := copyImage(ctx, pool.Import, d, d.Base.Staging, source, tell); err != nil {
+		if err := importImage(ctx, pool, d, d.Base.Staging, source, tell); err != nil {
 			return err
 		}
 		err := pool.Rename(ctx, d.Base.Staging, d.Base.Name)
@@ -98,20 +98,20 @@ func ensureBase(ctx context.Context, pool Pool, d vm.Disk, source *os.File, tell
 
 func baseKey(pool, name string) string { return pool + "/" + name }
 
-// copyImage copies the image of a disk by one of the ways there are, if it is
-// in order.
-func copyImage(ctx context.Context, way func(context.Context, image.Copy) error, d vm.Disk, to vm.Volume, source *os.File, tell Tell) error {
+// importImage has a pool copy the image of a disk.
+func importImage(ctx context.Context, pool Pool, d vm.Disk, to vm.Volume, source *os.File, tell Tell) error {
 	ctx, cancel := Bounded(ctx)
 	defer cancel()
-	if err := image.Check(ctx, source, *d.Image); err != nil {
-		return err
-	}
-	return way(ctx, image.Copy{
+	return pool.Import(ctx, copyOf(d, to, source, tell))
+}
+
+func copyOf(d vm.Disk, to vm.Volume, source *os.File, tell Tell) image.Copy {
+	return image.Copy{
 		File:     source,
 		Image:    *d.Image,
 		To:       to,
 		Progress: Quarters(fmt.Sprintf("Copying image %s for disk %s", d.Image.Path, d.Device), tell),
-	})
+	}
 }
 
 // Quarters tells each quarter of what begins now and takes long. Nomad keeps few
@@ -154,7 +154,12 @@ func fillDevice(ctx context.Context, d vm.Disk, source *os.File, tell Tell) erro
 		return nil
 	}
 	began := time.Now()
-	if err := copyImage(ctx, device.Fill, d, d.Volume, source, tell); err != nil {
+	ctx, cancel := Bounded(ctx)
+	defer cancel()
+	if err := image.Check(ctx, source, *d.Image); err != nil { // before what the device holds is gone
+		return err
+	}
+	if err := device.Fill(ctx, copyOf(d, d.Volume, source, tell)); err != nil {
 		return err
 	}
 	if once {
@@ -198,6 +203,8 @@ func exists(path string) bool {
 // MakeFrom makes a volume that holds some bytes, which are on no other disk
 // before.
 func (s *Store) MakeFrom(ctx context.Context, v vm.Volume, content []byte) error {
+	ctx, cancel := Bounded(ctx)
+	defer cancel()
 	pool, err := s.pool(v.Pool)
 	if err != nil {
 		return err
