@@ -85,7 +85,9 @@ func (d *Driver) knows(name string) bool {
 func (d *Driver) starts(name, node string) (done func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.node = node
+	if node != "" {
+		d.node = node
+	}
 	d.starting[name]++
 	return func() {
 		d.mu.Lock()

@@ -12,11 +12,11 @@ import (
 
 // usage is what Nomad's API tells of a task's resources.
 type usage struct {
-	CpuStats    struct{ Percent, TotalTicks, UserMode float64 }
-	MemoryStats struct {
+	CPU    struct{ Percent, TotalTicks, UserMode float64 } `json:"CpuStats"`
+	Memory struct {
 		RSS      int64
 		Measured []string
-	}
+	} `json:"MemoryStats"`
 }
 
 func (a allocation) usage(task string) (usage, error) {
@@ -46,16 +46,16 @@ func TestStatisticsAreThoseOfTheVM(t *testing.T) {
 	}
 	const most = 100 << 20 // QEMU has memory of its own beside the guest's 256 MiB, of which not all is used
 	uses("a guest that has nothing to do", func(u usage) bool {
-		return u.CpuStats.Percent < 40 && u.MemoryStats.RSS > most/2 && u.MemoryStats.RSS < 10*most
+		return u.CPU.Percent < 40 && u.Memory.RSS > most/2 && u.Memory.RSS < 10*most
 	})
 	s.run("(while :; do :; done) > /dev/null 2>&1 &")
 	uses("a guest that has", func(u usage) bool {
-		return u.CpuStats.Percent > 60 && u.CpuStats.Percent < 250 && u.CpuStats.TotalTicks > 0 && u.CpuStats.UserMode > 0
+		return u.CPU.Percent > 60 && u.CPU.Percent < 250 && u.CPU.TotalTicks > 0 && u.CPU.UserMode > 0
 	})
 	// They go on with another agent, and another plugin.
 	command(t, lab, "nomad-restart")
 	a = j.waitRunning()
-	uses("the same guest", func(u usage) bool { return u.CpuStats.Percent > 60 })
+	uses("the same guest", func(u usage) bool { return u.CPU.Percent > 60 })
 	j.purge()
 	nothingLeft(t)
 }
