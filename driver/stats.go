@@ -12,6 +12,9 @@ import (
 	"nomad-driver-virt/turns"
 )
 
+// leastInterval is how often statistics may be asked for.
+const leastInterval = 100 * time.Millisecond
+
 // TaskStats delivers what the VM of a task uses, at once and at each interval,
 // until the context or the VM ends. While libvirt is away it delivers nothing.
 func (d *Driver) TaskStats(ctx context.Context, id string, interval time.Duration) (<-chan *drivers.TaskResourceUsage, error) {
@@ -19,6 +22,7 @@ func (d *Driver) TaskStats(ctx context.Context, id string, interval time.Duratio
 	if err != nil {
 		return nil, err
 	}
+	interval = max(interval, leastInterval)
 	_, machines := d.connected()
 	usages := make(chan *drivers.TaskResourceUsage)
 	go func() {

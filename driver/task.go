@@ -87,6 +87,9 @@ func (t *task) stop(ctx context.Context, host *hypervisor.Host, timeout time.Dur
 	for {
 		// An error is no reason to give up: the next press, or the end of the
 		// timeout, deals with what is wrong.
+		if t.isPaused() { // it would hear nothing
+			_ = host.Resume(pressing, t.vm)
+		}
 		_ = host.Shutdown(pressing, t.vm)
 		select {
 		case <-t.ended:
@@ -102,6 +105,13 @@ func (t *task) stop(ctx context.Context, host *hypervisor.Host, timeout time.Dur
 			return "", ctx.Err()
 		}
 	}
+}
+
+// isPaused tells whether somebody has paused the guest, or may have.
+func (t *task) isPaused() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.guest == hypervisor.GuestOther
 }
 
 // lateness tells why the VM is destroyed when a timeout is over.

@@ -56,3 +56,14 @@ func TestSignalsAreForTheMachine(t *testing.T) {
 	}
 	nothingLeft(t)
 }
+
+func TestGuestThatIsPausedShutsDownWhenItIsStopped(t *testing.T) {
+	j := guest{Name: "paused", Cmds: serveShell}.submit(t)
+	a := j.waitRunning()
+	a.shell(t)
+	command(t, "nomad", "alloc", "signal", "-s", "SIGSTOP", a.ID)
+	command(t, "nomad", "job", "stop", "-detach", j.name)
+	j.waitEvent(endTimeout, "The guest shut down")
+	j.purge()
+	nothingLeft(t)
+}
