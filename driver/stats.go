@@ -2,7 +2,6 @@ package driver
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/nomad/client/lib/cpustats"
@@ -66,9 +65,9 @@ func (d *Driver) computes() cpustats.Compute {
 type sampler struct {
 	read func(context.Context) (map[string]hypervisor.Stats, error)
 
-	reading turns.Turns // held while libvirt is asked: the others wait for its answer
-
-	mu   sync.Mutex // guards the fields below
+	// turn guards the fields below. It is held while libvirt is asked: the others
+	// wait for its answer, and the turn ends with their contexts.
+	turn turns.Turns
 	at   time.Time
 	last map[string]hypervisor.Stats
 }
@@ -76,31 +75,21 @@ type sampler struct {
 // of returns the statistics of a VM, which are no older than an interval; false
 // if there are none.
 func (s *sampler) of(ctx context.Context, vm string, interval time.Duration) (hypervisor.Stats, bool) {
-	done, err := s.reading.Take(ctx, "")
+	done, err := s.turn.Take(ctx, "")
 	if err != nil {
 		return hypervisor.Stats{}, false
 	}
 	defer done()
 	// Who asks for the next is a little early now and then.
-	if all, at := s.sample(); time.Since(at) < interval*9/10 {
-		stats, is := all[vm]
-		return stats, is
+	if time.Since(s.at) >= interval*9/10 {
+		all, err := s.read(ctx)
+		if err != nil {
+			return hypervisor.Stats{}, false
+		}
+		s.last, s.at = all, time.Now()
 	}
-	all, err := s.read(ctx)
-	if err != nil {
-		return hypervisor.Stats{}, false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.last, s.at = all, time.Now()
-	stats, is := all[vm]
+	stats, is := s.last[vm]
 	return stats, is
-}
-
-func (s *sampler) sample() (map[string]hypervisor.Stats, time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.last, s.at
 }
 
 // usage turns measurements of one VM into what Nomad is told.
