@@ -46,6 +46,7 @@ type Driver struct {
 	tasks    map[string]*task // by Nomad's task ID
 	starting map[string]int   // by VM: starts of tasks that are under way
 	node     string           // this client's ID; "" before a task has told it
+	users    int              // streams of fingerprints that are open
 	compute  cpustats.Compute // what its CPUs can do
 }
 
@@ -252,6 +253,7 @@ func (d *Driver) DestroyTask(id string, force bool) error {
 const removeEvery = 15 * time.Second
 
 func (d *Driver) removeLater(m *machines, name string, end end) {
+	defer d.starts(name, "")() // it is no orphan
 	d.logger.Error("a VM could not be removed; it is tried again", "vm", name, "every", removeEvery)
 	for {
 		select {

@@ -24,6 +24,7 @@ func (d *Driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, 
 	reports := make(chan *drivers.Fingerprint)
 	go func() {
 		defer close(reports)
+		defer d.used()()
 		config, machines := d.connected()
 		var last map[string]*pstructs.Attribute
 		for {

@@ -96,6 +96,7 @@ func TestVMThatBelongsToNoTaskIsRemovedAndItsDisksAreKept(t *testing.T) {
 		StoragePools:       &StoragePools{Directory: pools, Default: "orphans"},
 		RemoveOrphansAfter: "2s",
 	})
+	defer next.used()() // as Nomad does
 	if _, _, err := next.StartTask(other); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 
+	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/vm"
 )
 
@@ -21,7 +22,8 @@ const (
 // removeOrphans removes VMs of this node that belong to no task, for as long as
 // the driver lives: what is left of a start that was cut off and that nobody
 // tries again, or of tasks that Nomad has lost. Such a VM has some time for its
-// task to turn up, as tasks do when Nomad restarts.
+// task to turn up, as tasks do when Nomad restarts. A plugin that Nomad does not
+// use any more removes nothing: it would not hear of another's tasks.
 func (d *Driver) removeOrphans(ctx context.Context, m *machines, after time.Duration) {
 	seen := make(orphans)
 	for {
@@ -31,7 +33,8 @@ func (d *Driver) removeOrphans(ctx context.Context, m *machines, after time.Dura
 		case <-time.After(min(orphansEvery, after)):
 		}
 		node := d.ownNode()
-		if node == "" { // no task has told it yet
+		if node == "" {
+			clear(seen)
 			continue
 		}
 		names, err := m.host.Owned(ctx,
@@ -46,7 +49,7 @@ func (d *Driver) removeOrphans(ctx context.Context, m *machines, after time.Dura
 				"and its disks are kept for some time", "vm", name, "in", after, "kept", keepOrphans)
 		}
 		for _, name := range over {
-			if d.knows(name) { // by now
+			if d.knows(name) || d.ownNode() == "" { // by now
 				continue
 			}
 			if err := d.removeOrphan(ctx, m, name); err != nil {
@@ -58,16 +61,28 @@ func (d *Driver) removeOrphans(ctx context.Context, m *machines, after time.Dura
 	}
 }
 
-// removeOrphan ends a VM as that of a task that is stopped, and removes it.
+// removeOrphan ends a VM as that of a task that is stopped, and removes it. One
+// that is paused may never have run, and does not now.
 func (d *Driver) removeOrphan(ctx context.Context, m *machines, name string) error {
+	guest, err := m.host.Guest(ctx, name)
+	if err != nil {
+		return err
+	}
+	if guest != hypervisor.GuestOther {
+		if err := shutDown(ctx, m, name); err != nil {
+			return err
+		}
+	}
+	return m.remove(ctx, name, orphaned)
+}
+
+func shutDown(ctx context.Context, m *machines, name string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	t := newTask(&drivers.TaskConfig{}, name, time.Now(), nil)
 	go t.follow(ctx, m.host, func(string, ...any) {})
-	if _, err := t.stop(ctx, m.host, orphanTimeout); err != nil {
-		return err
-	}
-	return m.remove(ctx, name, orphaned)
+	_, err := t.stop(ctx, m.host, orphanTimeout)
+	return err
 }
 
 // knows tells whether a VM belongs to a task, or to one that is being started.
@@ -98,9 +113,27 @@ func (d *Driver) starts(name, node string) (done func()) {
 	}
 }
 
+// used notes that Nomad uses this plugin, until the function that it returns is
+// called: it has a stream of fingerprints open, which ends with the agent.
+func (d *Driver) used() (done func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.users++
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.users--
+	}
+}
+
+// ownNode is the node that this plugin is responsible for; "" where no task has
+// told it yet, or Nomad does not use the plugin.
 func (d *Driver) ownNode() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.users == 0 {
+		return ""
+	}
 	return d.node
 }
 

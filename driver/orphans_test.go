@@ -61,8 +61,16 @@ func TestVMOfATaskIsNoOrphan(t *testing.T) {
 			}
 		}
 	}
+	if got := d.ownNode(); got != "" {
+		t.Errorf("the node is %q, and Nomad does not use the plugin", got)
+	}
+	done := d.used()
 	if got := d.ownNode(); got != "node" {
 		t.Errorf("the node is %q, want that of the task", got)
+	}
+	done()
+	if got := d.ownNode(); got != "" {
+		t.Errorf("the node is %q, and Nomad does not use the plugin any more", got)
 	}
 }
 
@@ -71,9 +79,15 @@ type heldPool struct {
 	storage.Pool
 	names map[string]bool
 	stuck string // the volume that cannot be removed or renamed
+	away  bool   // what it has cannot be seen
 }
 
-func (p *heldPool) Exists(_ context.Context, name string) (bool, error) { return p.names[name], nil }
+func (p *heldPool) Exists(_ context.Context, name string) (bool, error) {
+	if p.away {
+		return false, storage.ErrAway
+	}
+	return p.names[name], nil
+}
 
 func (p *heldPool) Remove(_ context.Context, v vm.Volume) error {
 	if v.Name == p.stuck {
@@ -108,6 +122,7 @@ func TestDisksAreKeptIfAGuestMayHaveWrittenToThem(t *testing.T) {
 		seeded bool
 		stuck  string
 		left   string
+		away   bool
 	}{
 		{end: ended, seeded: true, left: "kept-vda"},
 		{end: ended, left: "kept-vda"}, // the last try has removed the seed
@@ -117,12 +132,13 @@ func TestDisksAreKeptIfAGuestMayHaveWrittenToThem(t *testing.T) {
 		{end: forgotten},
 		{end: orphaned, seeded: true, left: "kept-vda kept-vdb"},
 		{end: orphaned},
+		{end: forgotten, left: "kept-vda", away: true},
 		// As long as anything is left, the next try has to know that a guest has run.
 		{end: forgotten, seeded: true, stuck: "vda", left: "vda vm" + seedSuffix},
 		{end: undone, seeded: true, stuck: "vdb", left: "vdb vm" + seedSuffix},
 	} {
 		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
-			p := &heldPool{names: make(map[string]bool), stuck: test.stuck}
+			p := &heldPool{names: make(map[string]bool), stuck: test.stuck, away: test.away}
 			for name := range strings.FieldsSeq(untouched) {
 				p.names[name] = test.seeded || !strings.HasSuffix(name, seedSuffix)
 			}

@@ -2,11 +2,13 @@ package driver
 
 import (
 	"context"
+	"path/filepath"
 	"time"
 
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/rbd"
 	"nomad-driver-virt/storage"
+	"nomad-driver-virt/vm"
 )
 
 // newStore returns the storage of the pools of a configuration that was
@@ -19,7 +21,9 @@ func newStore(config Config, host *hypervisor.Host) *storage.Store {
 	for name, p := range config.StoragePools.Ceph {
 		pools[name] = &storage.Ceph{Host: host, Name: name, RBD: rbd.Pool{RBD: *p.rbd(name), Key: p.Authentication.Secret}}
 	}
-	orphaned := func(pool string) storage.Pool { return &storage.Directory{Host: host, Name: pool} }
+	orphaned := func(v vm.Volume) storage.Pool {
+		return &storage.Directory{Host: host, Name: v.Pool, Path: filepath.Dir(v.Path)}
+	}
 	unusedFor, _ := time.ParseDuration(config.StoragePools.KeepUnusedBases) // it was validated
 	return storage.New(pools, orphaned, unusedFor)
 }

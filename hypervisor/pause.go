@@ -32,6 +32,13 @@ func (s domainState) guest() Guest {
 	}
 }
 
+// Guest tells what the guest of a domain does; GuestOther also where there is no
+// QEMU.
+func (h *Host) Guest(ctx context.Context, name string) (Guest, error) {
+	s, err := h.state(ctx, name)
+	return s.guest(), err
+}
+
 // DiskError is an error of a disk that QEMU paused a guest for. No request is
 // lost: QEMU repeats those that failed when the guest is resumed.
 type DiskError struct {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
 
 	"nomad-driver-virt/vm"
@@ -41,7 +42,9 @@ func Fill(ctx context.Context, c Copy) error {
 		checked <- err
 	}()
 	err := c.fill(ctx)
-	if err != nil {
+	// Where qemu-img has failed, the check may tell why.
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
 		stop(err)
 	}
 	if bad := <-checked; bad != nil && (err == nil || !errors.Is(bad, err)) {

@@ -225,7 +225,7 @@ func TestZerosNeedNothing(t *testing.T) {
 		to := vm.Volume{Format: format, Size: image.Size, Sparse: true}
 		metadata := AtMost(image, to) - image.Size
 		got, err := NeedsOfData(context.Background(), file, image, to)
-		if want := 3*block + 100 + metadata; got != want || err != nil {
+		if want := 3*block + vm.Bytes(unitOf(format)) + metadata; got != want || err != nil {
 			t.Errorf("as %s it needs %d, %v, want %d", format, got, err, want)
 		}
 		if rough, err := Needs(context.Background(), file, image, to); rough < image.Size || err != nil {

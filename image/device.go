@@ -46,6 +46,23 @@ var mark = append([]byte("nomad-driver-virt: an image is being written to this d
 
 // OpenDevice opens a block device for this process alone. The caller closes it.
 func OpenDevice(path string) (*Device, error) {
+	file, err := openAlone(path, unix.O_RDWR)
+	if err != nil {
+		return nil, err
+	}
+	size, err := file.Seek(0, io.SeekEnd)
+	if err == nil && size == 0 {
+		err = fmt.Errorf("the block device %s is of no size", path)
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return &Device{Path: path, Size: vm.Bytes(size), file: file}, nil
+}
+
+// openAlone opens a block device that nobody else uses.
+func openAlone(path string, mode int) (*os.File, error) {
 	// To open what is no device may do something already.
 	info, err := os.Stat(path)
 	if err != nil {
@@ -54,24 +71,17 @@ func OpenDevice(path string) (*Device, error) {
 	if !isBlockDevice(info) {
 		return nil, fmt.Errorf("%s is no block device", path)
 	}
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(path, mode|unix.O_EXCL|unix.O_CLOEXEC, 0)
 	switch {
 	case errors.Is(err, unix.EBUSY):
-		return nil, fmt.Errorf("the block device %s is in use on the host: it is mounted, part of another device, or open elsewhere; "+
-			"end that first, `lsblk %s` may tell what it is", path, path)
+		return nil, fmt.Errorf("the block device %s is in use on the host: it is mounted, open elsewhere, or part of another device, "+
+			"such as a volume group of the guest's that the host has activated; end that first, `lsblk %s` may tell what it is", path, path)
 	case err != nil:
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	file := os.NewFile(uintptr(fd), path)
 	if info, err = file.Stat(); err == nil && !isBlockDevice(info) {
 		err = fmt.Errorf("%s is no block device", path)
-	}
-	var size int64
-	if err == nil {
-		size, err = file.Seek(0, io.SeekEnd)
-	}
-	if err == nil && size == 0 {
-		err = fmt.Errorf("the block device %s is of no size", path)
 	}
 	if err == nil {
 		err = refuseOpenInQEMU(file)
@@ -80,7 +90,7 @@ func OpenDevice(path string) (*Device, error) {
 		file.Close()
 		return nil, err
 	}
-	return &Device{Path: path, Size: vm.Bytes(size), file: file}, nil
+	return file, nil
 }
 
 func isBlockDevice(info fs.FileInfo) bool {

@@ -243,7 +243,7 @@ func TestOpenDeviceRefuses(t *testing.T) {
 	if err := os.WriteFile(regular, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	inUse := " is in use on the host: it is mounted, part of another device, or open elsewhere; end that first"
+	inUse := " is in use on the host: it is mounted, open elsewhere, or part of another device, "
 	for name, test := range map[string]struct{ path, want string }{
 		"a device that is mounted":       {mounted, "the block device " + mounted + inUse},
 		"a device that is open":          {at, "the block device " + at + inUse},

@@ -31,6 +31,17 @@ func refuseOpenInQEMU(file *os.File) error {
 	return nil
 }
 
+// RefuseInUse returns an error if the host or a VM uses a block device.
+func RefuseInUse(path string) error {
+	// Read-only: when a device is closed that was open for writing, udev has the
+	// host look for what is on it.
+	device, err := openAlone(path, unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	return device.Close()
+}
+
 // RefuseUnfinished returns an error if an image was being written to a block
 // device, and that did not end: no guest is to boot from half an image. It does
 // not take the device from whoever uses it.

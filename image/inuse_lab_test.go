@@ -37,9 +37,15 @@ func TestDeviceThatAQEMUHasOpenIsRefused(t *testing.T) {
 	if device, err := OpenDevice(at); err == nil || !strings.Contains(err.Error(), "a VM has it open") {
 		t.Errorf("got %+v and error %v, want that a VM has it open", device, err)
 	}
+	if err := RefuseInUse(at); err == nil || !strings.Contains(err.Error(), "a VM has it open") {
+		t.Errorf("got error %v, want that a VM has it open", err)
+	}
 	commands.Close()
 	if err := qemu.Wait(); err != nil {
 		t.Fatal(err)
+	}
+	if err := RefuseInUse(at); err != nil {
+		t.Error(err)
 	}
 	openDevice(t, at)
 }

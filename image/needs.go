@@ -54,7 +54,7 @@ func Needs(ctx context.Context, file *os.File, image vm.Image, to vm.Volume) (vm
 // NeedsOfData is Needs for a raw image, by its data alone: it is read for that.
 // Zeros that are written in it are none in a volume.
 func NeedsOfData(ctx context.Context, file *os.File, image vm.Image, to vm.Volume) (vm.Bytes, error) {
-	needs := AtMost(image, to) - image.Size
+	data := units{size: unitOf(to.Format)}
 	r := rawCopy{from: file}
 	err := extents(file, 0, int64(image.Size), func(offset, length int64, hole bool) error {
 		for end := offset + length; offset < end && !hole; {
@@ -63,7 +63,7 @@ func NeedsOfData(ctx context.Context, file *os.File, image vm.Image, to vm.Volum
 			}
 			next := min(offset+piece, end)
 			err := r.eachData(offset, next, func(from, to int64) error {
-				needs += vm.Bytes(to - from)
+				data.add(from, to)
 				return nil
 			})
 			if err != nil {
@@ -76,5 +76,39 @@ func NeedsOfData(ctx context.Context, file *os.File, image vm.Image, to vm.Volum
 	if err := unwritten(file, image); err != nil {
 		return 0, err
 	}
-	return needs, err
+	return data.total + tables(max(to.Size, image.Size), to.Format), err
+}
+
+// allocated is what the data of a raw image takes in a file of a format.
+func allocated(file *os.File, size int64, format string) (vm.Bytes, error) {
+	data := units{size: unitOf(format)}
+	err := extents(file, 0, size, func(offset, length int64, hole bool) error {
+		if !hole {
+			data.add(offset, offset+length)
+		}
+		return nil
+	})
+	return data.total, err
+}
+
+// unitOf is what a file of a format takes at least for any data.
+func unitOf(format string) int64 {
+	if format == Qcow2 {
+		return 64 << 10 // a cluster
+	}
+	return 4096
+}
+
+// units counts what ranges take in whole units, those that ranges share once. The
+// ranges come in order.
+type units struct {
+	size    int64
+	counted int64 // units before this one are in total
+	total   vm.Bytes
+}
+
+func (u *units) add(from, to int64) {
+	first, last := max(from/u.size, u.counted), (to+u.size-1)/u.size
+	u.total += vm.Bytes(max(0, last-first) * u.size)
+	u.counted = max(u.counted, last)
 }

@@ -9,8 +9,6 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-
-	"nomad-driver-virt/vm"
 )
 
 // rawCopy copies bytes of one file to the same place of another.
@@ -179,23 +177,4 @@ func extents(file *os.File, start, end int64, each func(offset, length int64, ho
 		start = hole
 	}
 	return nil
-}
-
-// allocated is what the data of a raw image takes in a file of a format.
-func allocated(file *os.File, size int64, format string) (vm.Bytes, error) {
-	unit := int64(4096)
-	if format == Qcow2 {
-		unit = 64 << 10 // a cluster
-	}
-	var total, counted int64 // units before counted are in total
-	err := extents(file, 0, size, func(offset, length int64, hole bool) error {
-		if hole {
-			return nil
-		}
-		first, last := max(offset/unit, counted), (offset+length+unit-1)/unit
-		total += max(0, last-first) * unit
-		counted = last
-		return nil
-	})
-	return vm.Bytes(total), err
 }

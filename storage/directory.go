@@ -67,10 +67,13 @@ func (d *Directory) holds(file string) bool {
 // Exists looks at the directory, not at libvirt's list of it, which may be old.
 func (d *Directory) Exists(_ context.Context, name string) (bool, error) {
 	_, err := os.Stat(d.path(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err == nil, err
 	}
-	return err == nil, err
+	if _, err := os.Stat(d.Path); err != nil {
+		return false, fmt.Errorf("looking for volume %s of storage pool %s at %s: %w", name, d.Name, d.Path, ErrAway)
+	}
+	return false, nil
 }
 
 // Create refuses a volume that is to be allocated in full and does not fit.

@@ -251,6 +251,20 @@ func TestVolumeThatOthersOnlySeemToOverlayIsNotInUse(t *testing.T) {
 	}
 }
 
+// What cannot be seen is not gone.
+func TestVolumeOfADirectoryThatIsAwayMayExist(t *testing.T) {
+	d := directory(t)
+	if is, err := d.Exists(t.Context(), "disk"); is || err != nil {
+		t.Errorf("a volume that is not there: %t, %v", is, err)
+	}
+	must(t, os.Remove(d.Path))
+	is, err := d.Exists(t.Context(), "disk")
+	mustBe(t, "asking a directory that is away", err, ErrAway)
+	if is {
+		t.Error("it tells of a volume")
+	}
+}
+
 func TestNoVolumeOverlaysItself(t *testing.T) {
 	d := directory(t)
 	d.write(t, "disk", qcow2(vm.GiB, filepath.Join(d.Path, "disk")))

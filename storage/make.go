@@ -176,14 +176,12 @@ func fillDevice(ctx context.Context, d vm.Disk, source *os.File, tell Tell) erro
 // to write to while the host or another guest uses it: both would have their own
 // idea of what is on it.
 func judgeDevice(d vm.Disk) error {
-	if d.ReadOnly {
-		return image.RefuseUnfinished(d.Volume.Path)
+	if !d.ReadOnly {
+		if err := image.RefuseInUse(d.Volume.Path); err != nil {
+			return err
+		}
 	}
-	device, err := image.OpenDevice(d.Volume.Path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(image.RefuseUnfinished(d.Volume.Path), device.Close())
+	return image.RefuseUnfinished(d.Volume.Path)
 }
 
 // note makes an empty file that is there when it returns, whatever happens to

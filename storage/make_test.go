@@ -31,7 +31,7 @@ func (e *events) tell(format string, args ...any) {
 
 // inPool is a store of one pool.
 func inPool(pool Pool) *Store {
-	return New(map[string]Pool{"pool": pool}, func(string) Pool { return pool }, 24*time.Hour)
+	return New(map[string]Pool{"pool": pool}, func(vm.Volume) Pool { return pool }, 24*time.Hour)
 }
 
 func volume(name string, size vm.Bytes) vm.Volume {

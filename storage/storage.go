@@ -32,7 +32,8 @@ type Pool interface {
 	// A format other than "" is what the volume has to be. ErrNoVolume if there
 	// is none of that name.
 	Source(ctx context.Context, name, format string) (Source, error)
-	// Exists tells whether there is a volume of that name.
+	// Exists tells whether there is a volume of that name; ErrAway where that
+	// cannot be seen.
 	Exists(ctx context.Context, name string) (bool, error)
 	// Create makes an empty volume.
 	Create(ctx context.Context, v vm.Volume) error
@@ -65,6 +66,7 @@ var (
 	ErrNoVolume = errors.New("no such volume")
 	ErrExist    = errors.New("there is such a volume")
 	ErrInUse    = errors.New("other volumes overlay it")
+	ErrAway     = errors.New("its directory is not there; is the file system mounted?")
 )
 
 // Source is a volume that a disk is made from.
@@ -81,7 +83,7 @@ type Store struct {
 	pools map[string]Pool
 	// orphaned makes the pool of a volume that was made in a directory which the
 	// configuration does not name any more.
-	orphaned func(pool string) Pool
+	orphaned func(vm.Volume) Pool
 	// unusedFor is how long a base stays that nobody overlays.
 	unusedFor time.Duration
 
@@ -93,7 +95,7 @@ type Store struct {
 
 // New returns the storage of pools by libvirt's names, where a base that nobody
 // uses stays for some time.
-func New(pools map[string]Pool, orphaned func(pool string) Pool, unusedFor time.Duration) *Store {
+func New(pools map[string]Pool, orphaned func(vm.Volume) Pool, unusedFor time.Duration) *Store {
 	return &Store{pools: pools, orphaned: orphaned, unusedFor: unusedFor, notYet: make(map[string]time.Time)}
 }
 
@@ -244,10 +246,17 @@ func (s *Store) Retire(ctx context.Context, v vm.Volume) error {
 		return err
 	}
 	err = pool.Rename(ctx, v, keptName(v.Name, time.Now().Add(v.Keep)))
-	if errors.Is(err, ErrNoVolume) { // it was not made, is kept already, or cannot be seen now
-		return s.Remove(ctx, v)
+	if !errors.Is(err, ErrNoVolume) {
+		return err
 	}
-	return err
+	// It was not made, is kept already, or cannot be seen now: then Remove tells.
+	switch is, err := pool.Exists(ctx, v.Name); {
+	case is:
+		return fmt.Errorf("volume %s of storage pool %s has its old name and no new one yet", v.Name, v.Pool)
+	case err != nil && !errors.Is(err, ErrAway):
+		return err
+	}
+	return s.Remove(ctx, v)
 }
 
 // RemoveAllOf deletes the volumes of a VM of which nothing is known but its
@@ -271,7 +280,7 @@ func (s *Store) poolOf(v vm.Volume) (Pool, error) {
 		return pool, nil
 	}
 	if v.Path != "" {
-		return s.orphaned(v.Pool), nil
+		return s.orphaned(v), nil
 	}
 	return nil, fmt.Errorf("volume %s is in storage pool %q, which the plugin's configuration does not have any more; "+
 		"add the pool again until it is removed", v.Name, v.Pool)

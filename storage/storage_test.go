@@ -170,8 +170,8 @@ func TestRemoveNotesTheUseOfTheBase(t *testing.T) {
 func TestVolumeOfAPoolThatLeftTheConfiguration(t *testing.T) {
 	configured, orphaned := holding("disk"), holding("disk")
 	var asked []string
-	s := New(map[string]Pool{"pool": configured}, func(pool string) Pool {
-		asked = append(asked, pool)
+	s := New(map[string]Pool{"pool": configured}, func(v vm.Volume) Pool {
+		asked = append(asked, v.Pool)
 		return orphaned
 	}, time.Hour)
 	must(t, s.Remove(t.Context(), vm.Volume{Pool: "old", Name: "disk", Path: "/srv/old/disk"}))
@@ -231,6 +231,20 @@ func TestVolumesOfVMsAreNoSources(t *testing.T) {
 			t.Errorf("the source %q is refused: %v", name, err)
 		}
 	}
+}
+
+// renamingPool has volumes that are being renamed: they have both names.
+type renamingPool struct{ *fakePool }
+
+func (renamingPool) Rename(context.Context, vm.Volume, string) error { return ErrNoVolume }
+
+func TestVolumeThatIsBeingRenamedIsNotRemoved(t *testing.T) {
+	p := holding("disk")
+	err := inPool(renamingPool{p}).Retire(t.Context(), vm.Volume{Pool: "pool", Name: "disk", Keep: time.Hour})
+	if err == nil || len(p.volumes) != 1 {
+		t.Errorf("retiring it: %v, and there is %q, want it to be left for another try", err, names(p))
+	}
+	must(t, inPool(renamingPool{holding()}).Retire(t.Context(), vm.Volume{Pool: "pool", Name: "disk", Keep: time.Hour}))
 }
 
 // Nor are they by their paths, where an operator has images in a pool's directory.
