@@ -567,6 +567,25 @@ func TestRefreshPoolListsWhatOthersHaveChanged(t *testing.T) {
 	h.RefreshPool(t.Context(), "no such pool") // is nobody's loss
 }
 
+func TestRefreshPoolOutlastsLibvirtsOwnWorkInThePool(t *testing.T) {
+	h := connected(t, system)
+	pool, dir := newPool(t, h)
+	was, is := volumeIn(pool, dir, "was.qcow2"), volumeIn(pool, dir, "is.qcow2")
+	must(t, h.CreateVolume(t.Context(), was, nil))
+	must(t, os.WriteFile(filepath.Join(dir, "large"), make([]byte, 256*vm.MiB), 0o600))
+	virsh(t, "pool-refresh", pool)
+	clone := exec.Command("virsh", "vol-clone", "--pool", pool, "large", "copy")
+	must(t, clone.Start())
+	defer func() { must(t, clone.Wait()) }()
+	eventually(t, 10*time.Second, "libvirt declines to refresh the pool", func() bool {
+		out, _ := exec.Command("virsh", "pool-refresh", pool).CombinedOutput()
+		return strings.Contains(string(out), "asynchronous jobs running")
+	})
+	must(t, os.Rename(was.Path, is.Path))
+	h.RefreshPool(t.Context(), pool)
+	mustList(t, pool, is.Name)
+}
+
 // reserve reserves an address, and waits until DHCP gives it out.
 func reserve(t *testing.T, h *Host, network, mac string) (netip.Addr, error) {
 	t.Helper()

@@ -74,6 +74,9 @@ func (p *poolState) runs(now told) bool {
 // refreshTimeout bounds one refresh: libvirt gives a Ceph up that is away.
 const refreshTimeout = 2 * time.Minute
 
+// refreshAgain is when a refresh is asked for again that libvirt has declined.
+const refreshAgain = 200 * time.Millisecond
+
 // RefreshPool has libvirt look at a pool again, so that virsh lists what others
 // have changed. It returns at once: libvirt opens each volume of the pool for
 // that (about 5 ms for one of Ceph), and lists no pools meanwhile. It does so for
@@ -95,18 +98,29 @@ func (h *Host) RefreshPool(ctx context.Context, name string) {
 	}()
 }
 
+// refreshPool is for convenience: what fails here fails where it matters, too.
 func (h *Host) refreshPool(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
-	// It is for convenience: what fails here fails where it matters, too. libvirt
-	// declines while it works in the pool, and lists that after its next look.
-	_ = do(ctx, h, "refreshing storage pool "+name, func(c *libvirt.Libvirt) error {
-		pool, err := c.StoragePoolLookupByName(name)
-		if err != nil {
-			return err
+	for {
+		err := do(ctx, h, "refreshing storage pool "+name, func(c *libvirt.Libvirt) error {
+			pool, err := c.StoragePoolLookupByName(name)
+			if err != nil {
+				return err
+			}
+			return c.StoragePoolRefresh(pool, 0)
+		})
+		// libvirt declines while it makes a volume in the pool ("has asynchronous
+		// jobs running"), and has no code of its own for that.
+		if !isCode(err, libvirt.ErrInternalError) {
+			return
 		}
-		return c.StoragePoolRefresh(pool, 0)
-	})
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(refreshAgain):
+		}
+	}
 }
 
 // askRefresh tells whether the one who asks has to see to it.
