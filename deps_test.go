@@ -21,7 +21,7 @@ var internal = map[string]struct {
 	"": {[]string{"driver"}, "it serves the plugin, and knows nothing else"},
 	"driver": {[]string{"cloudinit", "domxml", "hostfile", "hypervisor", "image", "portmap", "rbd", "share", "storage", "turns", "vm"},
 		"it brings all together"},
-	"storage":    {[]string{"hostfile", "hypervisor", "image", "rbd", "turns", "vm"}, "it makes disks, by whatever a pool takes"},
+	"storage":    {[]string{"hostfile", "image", "rbd", "turns", "vm"}, "it makes disks, by whatever a pool takes"},
 	"hypervisor": {[]string{"domxml", "vm"}, "it sends the XML and fetches it"},
 	"image":      {[]string{"vm"}, "it fills volumes, whoever made them"},
 	"rbd":        {[]string{"vm"}, "it speaks to Ceph, whatever the volumes are for"},

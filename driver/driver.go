@@ -19,9 +19,7 @@ import (
 	"github.com/hashicorp/nomad/plugins/shared/hclspec"
 
 	"nomad-driver-virt/domxml"
-	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/image"
-	"nomad-driver-virt/portmap"
 )
 
 const (
@@ -37,6 +35,7 @@ type Driver struct {
 	logger  hclog.Logger
 	events  *eventer.Eventer
 	digests image.Digests
+	around  around
 
 	ctx context.Context // of everything that outlives the call that began it
 
@@ -58,6 +57,7 @@ func New(ctx context.Context, version string, logger hclog.Logger) *Driver {
 		version: version,
 		logger:  logger,
 		events:  eventer.NewEventer(ctx, logger),
+		around:  realHost(),
 		ctx:     ctx,
 		tasks:   make(map[string]*task),
 
@@ -101,18 +101,18 @@ func (d *Driver) SetConfig(c *base.Config) error {
 	if err := config.validate(); err != nil {
 		return err
 	}
-	host, err := hypervisor.New(config.Provider.Libvirt.URI)
+	host, err := d.around.libvirt(*config.Provider.Libvirt)
 	if err != nil {
 		return err
 	}
-	host.SetLogin(config.Provider.Libvirt.User, config.Provider.Libvirt.Password)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.config, d.compute = config, c.AgentConfig.Compute()
 	m := &machines{
 		host:     host,
 		store:    newStore(config, host),
-		ports:    portmap.New(),
+		ports:    d.around.ports,
+		shares:   d.around.shares,
 		journals: make(map[string]domxml.Journal),
 		stats:    &sampler{read: host.Stats},
 	}

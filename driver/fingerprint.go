@@ -54,7 +54,7 @@ func (d *Driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, 
 
 // fingerprint looks at the host once, and tells whether it could. Where libvirt is
 // away the node keeps the attributes that it has.
-func fingerprint(ctx context.Context, config Config, host *hypervisor.Host, store *storage.Store) (report *drivers.Fingerprint, seen bool) {
+func fingerprint(ctx context.Context, config Config, host libvirtHost, store *storage.Store) (report *drivers.Fingerprint, seen bool) {
 	report = &drivers.Fingerprint{
 		Attributes:        map[string]*pstructs.Attribute{"driver.virt": pstructs.NewBoolAttribute(true)},
 		Health:            drivers.HealthStateHealthy,
@@ -80,7 +80,7 @@ type offer struct {
 	facts         hypervisor.Facts
 }
 
-func offerOf(ctx context.Context, host *hypervisor.Host) (o offer, err error) {
+func offerOf(ctx context.Context, host libvirtHost) (o offer, err error) {
 	if o.libvirt, o.qemu, err = host.Versions(ctx); err != nil {
 		return o, err
 	}

@@ -33,7 +33,7 @@ const (
 // keeper has a guest go on that QEMU halted, because a disk of it was full or
 // had an error, when that is over. It is one goroutine's.
 type keeper struct {
-	host *hypervisor.Host
+	host domains
 	vm   string
 	tell func(format string, args ...any)
 	past halts

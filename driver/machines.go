@@ -14,8 +14,6 @@ import (
 	"nomad-driver-virt/cloudinit"
 	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
-	"nomad-driver-virt/portmap"
-	"nomad-driver-virt/share"
 	"nomad-driver-virt/storage"
 	"nomad-driver-virt/turns"
 	"nomad-driver-virt/vm"
@@ -24,10 +22,11 @@ import (
 // machines makes and removes VMs: it carries out what a vm.Spec says, in libvirt,
 // in pools, in the firewall and on the host's file system.
 type machines struct {
-	host    *hypervisor.Host
+	host    libvirtHost
 	connect sync.Once // begins to, when something is asked of the host
 	store   *storage.Store
-	ports   *portmap.Table
+	ports   publisher
+	shares  sharer
 	stats   *sampler
 
 	removing turns.Turns // by the VM's name
@@ -77,7 +76,7 @@ func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, te
 	}
 	steps = append(steps,
 		step{"make the cloud-init seed", func(ctx context.Context) error { return m.makeSeed(ctx, s) }},
-		step{"share the allocation's directories", func(context.Context) error { return share.Attach(s.Shares) }},
+		step{"share the allocation's directories", func(context.Context) error { return m.shares.Attach(s.Shares) }},
 		step{"publish ports", func(ctx context.Context) error { return m.publish(ctx, s, addrs) }},
 		// libvirt reserves the address meanwhile; the guest runs when it has.
 		step{"start the VM", func(ctx context.Context) error { return m.host.Start(ctx, s.Name) }},
@@ -138,7 +137,7 @@ func (m *machines) remove(ctx context.Context, name string, end end) error {
 	journal, err := m.journal(ctx, name)
 	switch {
 	case errors.Is(err, hypervisor.ErrNoDomain):
-		return errors.Join(append(errs, share.Detach(name), m.store.RemoveAllOf(ctx, name))...)
+		return errors.Join(append(errs, m.shares.Detach(name), m.store.RemoveAllOf(ctx, name))...)
 	case err != nil:
 		return errors.Join(append(errs, err)...)
 	}
@@ -146,7 +145,7 @@ func (m *machines) remove(ctx context.Context, name string, end end) error {
 	if err := m.host.Destroy(ctx, name); err != nil {
 		return errors.Join(append(errs, err)...) // its disks are in use
 	}
-	keep(share.Detach(name))
+	keep(m.shares.Detach(name))
 	for _, i := range journal.Interfaces {
 		keep(m.host.Release(ctx, i.Network, i.MAC))
 	}

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/rbd"
 	"nomad-driver-virt/storage"
 	"nomad-driver-virt/vm"
@@ -13,7 +12,7 @@ import (
 
 // newStore returns the storage of the pools of a configuration that was
 // validated.
-func newStore(config Config, host *hypervisor.Host) *storage.Store {
+func newStore(config Config, host libvirtHost) *storage.Store {
 	pools := make(map[string]storage.Pool)
 	for name, p := range config.StoragePools.Directory {
 		pools[name] = &storage.Directory{Host: host, Name: name, Path: p.Path}

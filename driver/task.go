@@ -41,7 +41,7 @@ func newTask(cfg *drivers.TaskConfig, vmName string, started time.Time, network 
 
 // follow keeps the guest going to the end of the VM, and waits for that. When
 // the driver itself ends first, the task goes on without it.
-func (t *task) follow(ctx context.Context, host *hypervisor.Host, tell func(format string, args ...any)) {
+func (t *task) follow(ctx context.Context, host domains, tell func(format string, args ...any)) {
 	keeper := keeper{host: host, vm: t.vm, tell: tell}
 	exit, err := host.WaitEnd(ctx, t.vm, func(ctx context.Context, guest hypervisor.Guest) time.Duration {
 		t.note(guest)
@@ -76,7 +76,7 @@ func (t *task) running() bool {
 
 // stop asks the guest to shut down until the timeout is over, then destroys
 // the VM, and tells which of the two ended it.
-func (t *task) stop(ctx context.Context, host *hypervisor.Host, timeout time.Duration) (string, error) {
+func (t *task) stop(ctx context.Context, host domains, timeout time.Duration) (string, error) {
 	asked := time.Now()
 	pressing, cancel := context.WithTimeout(ctx, timeout) // a libvirt that hangs has no more time either
 	defer cancel()
@@ -126,7 +126,7 @@ func (t *task) lateness(timeout time.Duration) string {
 		"a longer kill_timeout gives it more time", timeout)
 }
 
-func (t *task) destroy(ctx context.Context, host *hypervisor.Host) error {
+func (t *task) destroy(ctx context.Context, host domains) error {
 	t.mu.Lock()
 	t.destroyed = true
 	t.mu.Unlock()

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/image"
 	"nomad-driver-virt/rbd"
 	"nomad-driver-virt/vm"
@@ -16,7 +15,7 @@ import (
 // Ceph is a pool whose volumes are images of a Ceph cluster. Other hosts may
 // use it at the same time.
 type Ceph struct {
-	Host *hypervisor.Host
+	Host Libvirt
 	Name string // libvirt's
 	RBD  rbd.Pool
 }

@@ -13,14 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nomad-driver-virt/hostfile"
-	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/image"
 	"nomad-driver-virt/vm"
 )
 
 // Directory is a pool whose volumes are files in a directory of the host.
 type Directory struct {
-	Host *hypervisor.Host
+	Host Libvirt
 	Name string // libvirt's
 	Path string // of the directory, absolute
 }

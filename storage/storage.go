@@ -23,6 +23,15 @@ import (
 	"nomad-driver-virt/vm"
 )
 
+// Libvirt is what pools ask of libvirt; hypervisor.Host does it.
+type Libvirt interface {
+	EnsureDirectoryPool(ctx context.Context, name, path string) error
+	EnsureCephPool(ctx context.Context, name string, r vm.RBD, key string) error
+	RefreshPool(ctx context.Context, name string)
+	CreateVolume(ctx context.Context, v vm.Volume, base *vm.Volume) error
+	RemoveVolume(ctx context.Context, v vm.Volume) error
+}
+
 // Pool is a storage pool of libvirt's. Its methods may be called concurrently.
 // A name is that of a volume in the pool.
 type Pool interface {

@@ -1,0 +1,90 @@
+package driver
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"nomad-driver-virt/domxml"
+	"nomad-driver-virt/hypervisor"
+	"nomad-driver-virt/portmap"
+	"nomad-driver-virt/share"
+	"nomad-driver-virt/storage"
+	"nomad-driver-virt/vm"
+)
+
+// libvirtHost is what the driver asks of a hypervisor. hypervisor.Host tells what
+// each of them does, and does it; tests have one in memory.
+type libvirtHost interface {
+	domains
+	storage.Libvirt
+
+	// Run keeps the connection up until the context ends.
+	Run(ctx context.Context)
+	Health(ctx context.Context) error
+	Changed() <-chan struct{}
+	Versions(ctx context.Context) (ofLibvirt, ofQEMU hypervisor.Version, err error)
+	Facts(ctx context.Context, arch, machine string) (hypervisor.Facts, error)
+
+	Reserve(ctx context.Context, network, mac string) (addr netip.Addr, wait func() error, err error)
+	Release(ctx context.Context, network, mac string) error
+}
+
+// domains are the VMs of a host, by name.
+type domains interface {
+	Define(ctx context.Context, s *vm.Spec) error
+	Undefine(ctx context.Context, name string) error
+	Journal(ctx context.Context, name string) (domxml.Journal, error)
+	Owned(ctx context.Context, maybe func(name string) bool, by func(vm.Owner) bool) ([]string, error)
+
+	Start(ctx context.Context, name string) error
+	Resume(ctx context.Context, name string) error
+	Suspend(ctx context.Context, name string) error
+	Shutdown(ctx context.Context, name string) error
+	Destroy(ctx context.Context, name string) error
+
+	Running(ctx context.Context, name string) (bool, error)
+	Guest(ctx context.Context, name string) (hypervisor.Guest, error)
+	DiskError(ctx context.Context, name string) (hypervisor.DiskError, error)
+	Stats(ctx context.Context) (map[string]hypervisor.Stats, error)
+	WaitEnd(ctx context.Context, name string, look func(context.Context, hypervisor.Guest) time.Duration) (vm.Exit, error)
+}
+
+// publisher publishes ports of VMs: portmap.Table.
+type publisher interface {
+	Publish(ctx context.Context, p vm.Publication) error
+	Withdraw(ctx context.Context, name string) error
+}
+
+// sharer shows directories of the host to VMs: package share.
+type sharer interface {
+	Attach(shares []vm.Share) error
+	Detach(name string) error
+}
+
+// around is what the driver works with on its host.
+type around struct {
+	libvirt func(Libvirt) (libvirtHost, error)
+	ports   publisher
+	shares  sharer
+}
+
+// realHost is the host itself.
+func realHost() around {
+	return around{libvirt: libvirtAt, ports: portmap.New(), shares: mounts{}}
+}
+
+func libvirtAt(c Libvirt) (libvirtHost, error) {
+	host, err := hypervisor.New(c.URI)
+	if err != nil {
+		return nil, err
+	}
+	host.SetLogin(c.User, c.Password)
+	return host, nil
+}
+
+// mounts is package share as a sharer.
+type mounts struct{}
+
+func (mounts) Attach(shares []vm.Share) error { return share.Attach(shares) }
+func (mounts) Detach(name string) error       { return share.Detach(name) }
