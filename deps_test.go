@@ -19,17 +19,19 @@ var internal = map[string]struct {
 	reason string
 }{
 	"": {[]string{"driver"}, "it serves the plugin, and knows nothing else"},
-	"driver": {[]string{"cloudinit", "domxml", "hostfile", "hypervisor", "image", "portmap", "rbd", "share", "storage", "turns", "vm"},
+	"driver": {[]string{"cloudinit", "console", "domxml", "hostfile", "hypervisor", "image", "portmap", "rbd", "share", "storage", "systemd", "turns", "vm"},
 		"it brings all together"},
 	"storage":    {[]string{"hostfile", "image", "rbd", "turns", "vm"}, "it makes disks, by whatever a pool takes"},
 	"hypervisor": {[]string{"domxml", "vm"}, "it sends the XML and fetches it"},
 	"image":      {[]string{"vm"}, "it fills volumes, whoever made them"},
 	"rbd":        {[]string{"vm"}, "it speaks to Ceph, whatever the volumes are for"},
 	"portmap":    {[]string{"vm"}, "it publishes ports, whatever answers behind them"},
+	"console":    {nil, "it copies text, and knows VMs by their names alone"},
 	"share":      {[]string{"vm"}, "it mounts directories, whoever shows them"},
 	"cloudinit":  {[]string{"vm"}, "it is pure"},
 	"domxml":     {[]string{"vm"}, "it is pure"},
 	"hostfile":   {nil, "it judges paths, and need not know what for"},
+	"systemd":    {nil, "it asks one question"},
 	"turns":      {nil, "it knows names, and not of what"},
 	"vm":         {nil, "it is what all the others share"},
 }

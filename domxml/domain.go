@@ -24,14 +24,15 @@ func Domain(s *vm.Spec) (string, error) {
 		return "", err
 	}
 	d := libvirtxml.Domain{
-		Type:        string(s.Accel),
-		Name:        s.Name,
-		Title:       oneLine("Nomad task %s of job %s", s.Owner.Task, s.Owner.Job),
-		Description: oneLine("allocation %s in namespace %s", s.Owner.Alloc, s.Owner.Namespace),
-		Metadata:    &libvirtxml.DomainMetadata{XML: metadata},
-		Memory:      &libvirtxml.DomainMemory{Value: uint(s.Memory / vm.KiB), Unit: "KiB"},
-		VCPU:        &libvirtxml.DomainVCPU{Placement: "static", Value: uint(s.VCPUs)},
-		CPUTune:     cpuTune(s.Cores),
+		Type:          string(s.Accel),
+		Name:          s.Name,
+		Title:         oneLine("Nomad task %s of job %s", s.Owner.Task, s.Owner.Job),
+		Description:   oneLine("allocation %s in namespace %s", s.Owner.Alloc, s.Owner.Namespace),
+		Metadata:      &libvirtxml.DomainMetadata{XML: metadata},
+		Memory:        &libvirtxml.DomainMemory{Value: uint(max(s.Memory, s.MemoryMax) / vm.KiB), Unit: "KiB"},
+		CurrentMemory: currentMemory(s),
+		VCPU:          &libvirtxml.DomainVCPU{Placement: "static", Value: uint(s.VCPUs)},
+		CPUTune:       cpuTune(s.Cores),
 		OS: &libvirtxml.DomainOS{
 			Type:     &libvirtxml.DomainOSType{Arch: s.Arch, Machine: s.Machine, Type: "hvm"},
 			Firmware: firmwareFor(s.Arch),
@@ -40,10 +41,11 @@ func Domain(s *vm.Spec) (string, error) {
 		Features: &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}, APIC: apicFor(s.Arch)},
 		CPU:      cpu(s.CPUModel),
 		Clock:    &libvirtxml.DomainClock{Offset: "utc"},
-		// A reboot in the guest is the guest's affair, all else ends the task.
+		// A reboot in the guest is the guest's affair, all else ends the task. A guest
+		// that has panicked is there until the driver has seen it.
 		OnPoweroff: "destroy",
 		OnReboot:   "restart",
-		OnCrash:    "destroy",
+		OnCrash:    "preserve",
 		Devices:    devices(s),
 	}
 	if sharesBy(s.Shares, vm.VirtioFS) {
@@ -54,6 +56,14 @@ func Domain(s *vm.Spec) (string, error) {
 		}
 	}
 	return d.Marshal()
+}
+
+// currentMemory is what the guest has at first, where it may take more.
+func currentMemory(s *vm.Spec) *libvirtxml.DomainCurrentMemory {
+	if s.MemoryMax <= s.Memory {
+		return nil
+	}
+	return &libvirtxml.DomainCurrentMemory{Value: uint(s.Memory / vm.KiB), Unit: "KiB"}
 }
 
 // cpuTune pins each vCPU to its core, and QEMU's own threads to all of them.
@@ -119,12 +129,21 @@ func apicFor(arch string) *libvirtxml.DomainFeatureAPIC {
 	return &libvirtxml.DomainFeatureAPIC{}
 }
 
+// panicDevices are those by which a guest tells that its kernel has panicked.
+func panicDevices(arch string) []libvirtxml.DomainPanic {
+	if arch != "x86_64" && arch != "i686" {
+		return nil // libvirt has one for ARM since 9.1
+	}
+	return []libvirtxml.DomainPanic{{Model: "isa"}}
+}
+
 func devices(s *vm.Spec) *libvirtxml.DomainDeviceList {
 	port := uint(0)
 	d := &libvirtxml.DomainDeviceList{
 		Controllers: diskControllers(s.Disks),
 		Serials: []libvirtxml.DomainSerial{{
 			Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
+			Log:    consoleLog(s.ConsoleLog),
 			Target: &libvirtxml.DomainSerialTarget{Port: &port},
 		}},
 		Consoles: []libvirtxml.DomainConsole{{
@@ -141,9 +160,11 @@ func devices(s *vm.Spec) *libvirtxml.DomainDeviceList {
 			Model:   "virtio",
 			Backend: &libvirtxml.DomainRNGBackend{Random: &libvirtxml.DomainRNGBackendRandom{Device: "/dev/urandom"}},
 		}},
+		Panics: panicDevices(s.Arch),
 		MemBalloon: &libvirtxml.DomainMemBalloon{
-			Model: "virtio",
-			Stats: &libvirtxml.DomainMemBalloonStats{Period: balloonStatsEvery},
+			Model:       "virtio",
+			AutoDeflate: onlyIf(s.MemoryMax > s.Memory), // the guest takes more before it kills a process
+			Stats:       &libvirtxml.DomainMemBalloonStats{Period: balloonStatsEvery},
 		},
 	}
 	d.Disks = diskDevices(s.Disks, s.SeedVolume)
@@ -154,6 +175,21 @@ func devices(s *vm.Spec) *libvirtxml.DomainDeviceList {
 		d.Filesystems = append(d.Filesystems, filesystemDevice(share))
 	}
 	return d
+}
+
+func consoleLog(file string) *libvirtxml.DomainChardevLog {
+	if file == "" {
+		return nil
+	}
+	return &libvirtxml.DomainChardevLog{File: file, Append: "on"}
+}
+
+// onlyIf is libvirt's "on", or "" for what is to be as it is by itself.
+func onlyIf(on bool) string {
+	if on {
+		return "on"
+	}
+	return ""
 }
 
 // balloonStatsEvery is how often the guest reports its memory, in seconds.

@@ -27,7 +27,8 @@ func example() *vm.Spec {
 		}
 	}
 	return &vm.Spec{
-		Name: name,
+		Name:       name,
+		ConsoleLog: "/var/log/libvirt/nomad-driver-virt/" + name + "/console.log",
 		Owner: vm.Owner{
 			Node: "1c2d3e4f-0000-4000-8000-000000000001", Namespace: "default", Job: "python-server", Group: "virt-group",
 			Task: "virt-task", Alloc: alloc, TaskID: alloc + "/virt-task/5a6e215e",
@@ -60,6 +61,7 @@ func everything() *vm.Spec {
 	s := example()
 	s.Accel, s.CPUModel, s.Machine = vm.KVM, "Skylake-Server", "q35"
 	s.VCPUs, s.Cores = 2, []uint{2, 5}
+	s.MemoryMax = 2 * s.Memory
 	overlay := &s.Disks[0]
 	overlay.Base = &vm.Base{
 		Volume:  volume("base-0123456789abcdef0123456789abcdef.qcow2", "qcow2", 2*vm.GiB),

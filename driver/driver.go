@@ -113,6 +113,7 @@ func (d *Driver) SetConfig(c *base.Config) error {
 		store:    newStore(config, host),
 		ports:    d.around.ports,
 		shares:   d.around.shares,
+		consoles: d.around.consoles,
 		journals: make(map[string]domxml.Journal),
 		stats:    &sampler{read: host.Stats},
 	}
@@ -176,15 +177,12 @@ func (d *Driver) task(id string) (*task, error) {
 
 // follow makes a task known and follows its VM to the end.
 func (d *Driver) follow(t *task, m *machines) {
-	logs, err := openLogs(t.cfg)
-	if err != nil {
-		d.logger.Warn("a task's logs cannot be opened", "task", t.cfg.ID, "error", err)
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.tasks[t.cfg.ID] = t
+	t.hostStops = d.around.stopping
+	go d.followLogs(t, m.consoles)
 	go func() {
-		defer logs.close()
 		if journal, err := m.host.Journal(d.ctx, t.vm); err == nil {
 			m.remember(t.vm, journal)
 		}
@@ -211,26 +209,6 @@ func (d *Driver) WaitTask(ctx context.Context, id string) (<-chan *drivers.ExitR
 	return results, nil
 }
 
-// StopTask asks the guest to shut down, and destroys the VM if it still runs
-// when the timeout is over. The signal is not used: a machine has one way to be
-// asked.
-func (d *Driver) StopTask(id string, timeout time.Duration, _ string) error {
-	t, err := d.task(id)
-	if err != nil {
-		return err
-	}
-	if !t.running() {
-		return nil
-	}
-	_, machines := d.connected()
-	how, err := t.stop(d.ctx, machines.host, timeout)
-	if err != nil {
-		return err
-	}
-	d.tell(t.cfg, "%s", how)
-	return nil
-}
-
 // DestroyTask removes all of a task's VM. Nomad forgets the task whatever this
 // returns, so what cannot be removed now is tried again until it can.
 func (d *Driver) DestroyTask(id string, force bool) error {
@@ -242,6 +220,9 @@ func (d *Driver) DestroyTask(id string, force bool) error {
 		return errors.New("cannot destroy a task that runs")
 	}
 	_, machines := d.connected()
+	if !t.running() {
+		t.waitLogged(d.ctx)
+	}
 	err = machines.discard(d.ctx, t.vm, ended)
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -37,6 +37,9 @@ type keeper struct {
 	vm   string
 	tell func(format string, args ...any)
 	past halts
+
+	paused  pause
+	ordered func() bool // a signal has paused the guest, and told so
 }
 
 // look takes note of what the guest does, does what is to be done about it, and
@@ -48,6 +51,9 @@ func (k *keeper) look(ctx context.Context, guest hypervisor.Guest) time.Duration
 		k.halted(ctx, now)
 		return roomEvery
 	case hypervisor.GuestRuns:
+		if k.paused.over() {
+			k.tell("The guest goes on, it is not paused any more")
+		}
 		goesOn, again := k.past.runs(now)
 		if goesOn {
 			k.tell("%s", k.past.trouble.over(k.past.trouble.room()))
@@ -55,7 +61,14 @@ func (k *keeper) look(ctx context.Context, guest hypervisor.Guest) time.Duration
 		return again
 	default: // somebody paused it, and will know why
 		k.past.leave(now)
-		return 0
+		if k.ordered() {
+			return 0
+		}
+		tell, again := k.paused.lasts(now)
+		if tell {
+			k.tell("The guest is paused by another hand than Nomad's; virsh resume %s or nomad alloc signal -s SIGCONT has it go on", k.vm)
+		}
+		return again
 	}
 }
 

@@ -5,11 +5,13 @@ import (
 	"net/netip"
 	"time"
 
+	"nomad-driver-virt/console"
 	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/portmap"
 	"nomad-driver-virt/share"
 	"nomad-driver-virt/storage"
+	"nomad-driver-virt/systemd"
 	"nomad-driver-virt/vm"
 )
 
@@ -38,9 +40,13 @@ type domains interface {
 	Owned(ctx context.Context, maybe func(name string) bool, by func(vm.Owner) bool) ([]string, error)
 
 	Start(ctx context.Context, name string) error
+	SetCPUShares(ctx context.Context, name string, shares uint64) error
 	Resume(ctx context.Context, name string) error
 	Suspend(ctx context.Context, name string) error
-	Shutdown(ctx context.Context, name string) error
+	Shutdown(ctx context.Context, name string) (hypervisor.Way, error)
+	PressPowerButton(ctx context.Context, name string) error
+	NoteStop(ctx context.Context, name string, by time.Time) error
+	StopNoted(ctx context.Context, name string) (time.Time, error)
 	Destroy(ctx context.Context, name string) error
 
 	Running(ctx context.Context, name string) (bool, error)
@@ -62,16 +68,25 @@ type sharer interface {
 	Detach(name string) error
 }
 
+// consoles keep what VMs write to their serial consoles: package console.
+type consoles interface {
+	Make(name string) error
+	Remove(name string) error
+	Follow(ctx context.Context, name, fifo string, ended <-chan struct{}) error
+}
+
 // around is what the driver works with on its host.
 type around struct {
-	libvirt func(Libvirt) (libvirtHost, error)
-	ports   publisher
-	shares  sharer
+	libvirt  func(Libvirt) (libvirtHost, error)
+	ports    publisher
+	shares   sharer
+	consoles consoles
+	stopping func(context.Context) bool // whether the host is shutting down
 }
 
 // realHost is the host itself.
 func realHost() around {
-	return around{libvirt: libvirtAt, ports: portmap.New(), shares: mounts{}}
+	return around{libvirt: libvirtAt, ports: portmap.New(), shares: mounts{}, consoles: consoleLogs{}, stopping: systemd.Stopping}
 }
 
 func libvirtAt(c Libvirt) (libvirtHost, error) {
@@ -88,3 +103,13 @@ type mounts struct{}
 
 func (mounts) Attach(shares []vm.Share) error { return share.Attach(shares) }
 func (mounts) Detach(name string) error       { return share.Detach(name) }
+
+// consoleLogs is package console as consoles.
+type consoleLogs struct{}
+
+func (consoleLogs) Make(name string) error   { return console.Make(name) }
+func (consoleLogs) Remove(name string) error { return console.Remove(name) }
+
+func (consoleLogs) Follow(ctx context.Context, name, fifo string, ended <-chan struct{}) error {
+	return console.Follow(ctx, name, fifo, ended)
+}

@@ -1,41 +1,52 @@
 package driver
 
 import (
+	"context"
 	"errors"
-	"os"
-	"syscall"
+	"io/fs"
+	"sync"
+	"time"
 
-	"github.com/hashicorp/nomad/plugins/drivers"
+	"nomad-driver-virt/console"
 )
 
-// logs holds a task's log FIFOs open as long as the task runs. The guest's
-// console is not written to them yet; but Nomad's collector waits for a writer,
-// and would make each stop five seconds longer for want of one.
-type logs []*os.File
-
-// openLogs does not wait for a reader: where there is none, there is nothing to
-// hold open.
-func openLogs(cfg *drivers.TaskConfig) (logs, error) {
-	var l logs
-	for _, path := range []string{cfg.StdoutPath, cfg.StderrPath} {
-		if path == "" {
-			continue
+// followLogs copies the VM's console to the task's logs until it has ended and all
+// is copied. It is the task's stdout; a machine has no stderr.
+//
+// Nomad's collector reads a log to its end, once: when the plugin was killed it is
+// away until the agent starts again or the task does.
+func (d *Driver) followLogs(t *task, c consoles) {
+	var logs sync.WaitGroup
+	follow := func(stream, fifo string, do func() error) {
+		if fifo == "" {
+			return
 		}
-		fifo, err := os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
-		if errors.Is(err, syscall.ENXIO) || errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			l.close()
-			return nil, err
-		}
-		l = append(l, fifo)
+		logs.Go(func() {
+			if err := do(); err != nil {
+				d.logger.Warn("a task's log is not written any more", "task", t.cfg.ID, "log", stream, "error", err)
+			}
+		})
 	}
-	return l, nil
+	follow("stderr", t.cfg.StderrPath, func() error { return console.Hold(d.ctx, t.cfg.StderrPath, t.ended) })
+	follow("stdout", t.cfg.StdoutPath, func() error {
+		err := c.Follow(d.ctx, t.vm, t.cfg.StdoutPath, t.ended)
+		if errors.Is(err, fs.ErrNotExist) { // the VM is of a version before this one
+			return console.Hold(d.ctx, t.cfg.StdoutPath, t.ended)
+		}
+		return err
+	})
+	logs.Wait()
+	close(t.logged)
 }
 
-func (l logs) close() {
-	for _, fifo := range l {
-		fifo.Close()
+// logTimeout bounds the wait for the rest of a console before it is removed.
+const logTimeout = 3 * time.Second
+
+// waitLogged waits until all that the VM said is in the logs.
+func (t *task) waitLogged(ctx context.Context) {
+	select {
+	case <-t.logged:
+	case <-time.After(logTimeout):
+	case <-ctx.Done():
 	}
 }

@@ -22,12 +22,13 @@ import (
 // machines makes and removes VMs: it carries out what a vm.Spec says, in libvirt,
 // in pools, in the firewall and on the host's file system.
 type machines struct {
-	host    libvirtHost
-	connect sync.Once // begins to, when something is asked of the host
-	store   *storage.Store
-	ports   publisher
-	shares  sharer
-	stats   *sampler
+	host     libvirtHost
+	connect  sync.Once // begins to, when something is asked of the host
+	store    *storage.Store
+	ports    publisher
+	shares   sharer
+	consoles consoles
+	stats    *sampler
 
 	removing turns.Turns // by the VM's name
 
@@ -77,9 +78,11 @@ func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, te
 	steps = append(steps,
 		step{"make the cloud-init seed", func(ctx context.Context) error { return m.makeSeed(ctx, s) }},
 		step{"share the allocation's directories", func(context.Context) error { return m.shares.Attach(s.Shares) }},
+		step{"make a place for its console's log", func(context.Context) error { return m.consoles.Make(s.Name) }},
 		step{"publish ports", func(ctx context.Context) error { return m.publish(ctx, s, addrs) }},
 		// libvirt reserves the address meanwhile; the guest runs when it has.
 		step{"start the VM", func(ctx context.Context) error { return m.host.Start(ctx, s.Name) }},
+		step{"give it its share of the CPUs", func(ctx context.Context) error { return m.host.SetCPUShares(ctx, s.Name, s.CPUShares) }},
 		step{"reserve its address", func(context.Context) error { return reserved() }},
 		step{"let the guest run", func(ctx context.Context) error { return m.host.Resume(ctx, s.Name) }},
 	)
@@ -137,7 +140,7 @@ func (m *machines) remove(ctx context.Context, name string, end end) error {
 	journal, err := m.journal(ctx, name)
 	switch {
 	case errors.Is(err, hypervisor.ErrNoDomain):
-		return errors.Join(append(errs, m.shares.Detach(name), m.store.RemoveAllOf(ctx, name))...)
+		return errors.Join(append(errs, m.shares.Detach(name), m.consoles.Remove(name), m.store.RemoveAllOf(ctx, name))...)
 	case err != nil:
 		return errors.Join(append(errs, err)...)
 	}
@@ -146,6 +149,7 @@ func (m *machines) remove(ctx context.Context, name string, end end) error {
 		return errors.Join(append(errs, err)...) // its disks are in use
 	}
 	keep(m.shares.Detach(name))
+	keep(m.consoles.Remove(name))
 	for _, i := range journal.Interfaces {
 		keep(m.host.Release(ctx, i.Network, i.MAC))
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers"
 
 	"nomad-driver-virt/cloudinit"
+	"nomad-driver-virt/console"
 	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/share"
@@ -37,17 +38,22 @@ type request struct {
 func plan(r request) (*vm.Spec, problems) {
 	var p problems
 	name := vmName(r.nomad.Name, r.nomad.ID)
+	accel := planAccel(r, &p)
+	memory, memoryMax := planMemory(r.nomad, &p)
 	spec := &vm.Spec{
 		Name:       name,
 		Owner:      owner(r.nomad),
-		Accel:      planAccel(r, &p),
-		Memory:     memory(r.nomad, &p),
+		Accel:      accel,
+		Memory:     memory,
+		MemoryMax:  memoryMax,
+		CPUShares:  cpuShares(r.nomad),
 		Cores:      cores(r.nomad, &p),
 		Disks:      planDisks(r, name, &p),
 		Interfaces: planInterfaces(r, &p),
 		Shares:     planShares(r, name, &p),
+		ConsoleLog: console.Log(name),
 	}
-	spec.VCPUs = max(1, len(spec.Cores))
+	spec.VCPUs = vcpus(r.task.VCPUs, len(spec.Cores), &p)
 	spec.Arch, spec.Machine = planOS(r, &p)
 	spec.CPUModel = cpuModel(r.config.CPUModel, spec.Accel)
 	spec.Seed = planSeed(r, name, spec.Shares, &p)
@@ -105,12 +111,45 @@ func owner(n *drivers.TaskConfig) vm.Owner {
 	}
 }
 
-func memory(n *drivers.TaskConfig, p *problems) vm.Bytes {
+// planMemory returns what the guest has at first, and what it may take. Nomad sends
+// the greater of memory and memory_max as the limit.
+func planMemory(n *drivers.TaskConfig, p *problems) (first, most vm.Bytes) {
 	if n.Resources == nil || n.Resources.NomadResources == nil || n.Resources.NomadResources.Memory.MemoryMB <= 0 {
 		p.addf("resources.memory", "is missing")
+		return 0, 0
+	}
+	first = vm.Bytes(n.Resources.NomadResources.Memory.MemoryMB) * vm.MiB
+	if n.Resources.LinuxResources != nil {
+		most = vm.Bytes(max(0, n.Resources.LinuxResources.MemoryLimitBytes))
+	}
+	return first, max(first, most)
+}
+
+// mostVCPUs is what every machine type can have that matters.
+const mostVCPUs = 255
+
+// vcpus is how many the VM has: what the job says, or one for each reserved core,
+// or one.
+func vcpus(asked *int, cores int, p *problems) int {
+	if asked == nil {
+		return max(1, cores)
+	}
+	switch {
+	case *asked < 1 || *asked > mostVCPUs:
+		p.addf("config.vcpus", "is %d, and has to be between 1 and %d", *asked, mostVCPUs)
+	case cores > 0 && *asked != cores:
+		p.addf("config.vcpus", "is %d, and the task has %d reserved cores, each of which is one vCPU: "+
+			"leave vcpus away, or use resources.cpu instead of resources.cores", *asked, cores)
+	}
+	return *asked
+}
+
+// cpuShares is the weight that Nomad gives the task.
+func cpuShares(n *drivers.TaskConfig) uint64 {
+	if n.Resources == nil || n.Resources.LinuxResources == nil {
 		return 0
 	}
-	return vm.Bytes(n.Resources.NomadResources.Memory.MemoryMB) * vm.MiB
+	return uint64(max(0, n.Resources.LinuxResources.CPUShares))
 }
 
 // cores lists the cores that Nomad reserved for the task. Nomad sends them in

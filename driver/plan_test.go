@@ -288,6 +288,49 @@ func TestPlanRefusesResources(t *testing.T) {
 	})
 }
 
+func TestVCPUsAreWhatTheJobSays(t *testing.T) {
+	onCores := func(set string) func(*request) {
+		return func(r *request) { r.nomad.Resources.LinuxResources.CpusetCpus = set }
+	}
+	testRefusals(t, []refusal{
+		{name: "two, without cores", config: "vcpus = 2\n" + oneDisk, change: onCores("")},
+		{name: "as many as cores", config: "vcpus = 2\n" + oneDisk, change: onCores("4-5")},
+		{
+			name: "more than cores", config: "vcpus = 3\n" + oneDisk, change: onCores("4-5"),
+			want: []string{"config.vcpus: is 3, and the task has 2 reserved cores, each of which is one vCPU: " +
+				"leave vcpus away, or use resources.cpu instead of resources.cores"},
+		},
+		{
+			name: "none", config: "vcpus = 0\n" + oneDisk, change: onCores(""),
+			want: []string{"config.vcpus: is 0, and has to be between 1 and 255"},
+		},
+		{
+			name: "too many", config: "vcpus = 256\n" + oneDisk, change: onCores(""),
+			want: []string{"config.vcpus: is 256, and has to be between 1 and 255"},
+		},
+	})
+	r := newRequest(t, "vcpus = 3\n"+oneDisk)
+	onCores("")(&r)
+	if spec := mustPlan(t, r); spec.VCPUs != 3 || spec.Cores != nil {
+		t.Errorf("%d vCPUs, pinned to %v, want 3 that are not pinned", spec.VCPUs, spec.Cores)
+	}
+}
+
+func TestMemoryMaxAndSharesAreNomads(t *testing.T) {
+	r := newRequest(t, oneDisk)
+	r.nomad.Resources.NomadResources.Memory.MemoryMB = 512
+	for limit, want := range map[int64]vm.Bytes{0: 512 * vm.MiB, 512 << 20: 512 * vm.MiB, 1 << 30: vm.GiB} {
+		r.nomad.Resources.LinuxResources.MemoryLimitBytes = limit
+		if spec := mustPlan(t, r); spec.Memory != 512*vm.MiB || spec.MemoryMax != want {
+			t.Errorf("a limit of %d: memory %s, at most %s, want 512 MiB and %s", limit, spec.Memory, spec.MemoryMax, want)
+		}
+	}
+	r.nomad.Resources.LinuxResources.CPUShares = 500
+	if spec := mustPlan(t, r); spec.CPUShares != 500 {
+		t.Errorf("%d CPU shares, want Nomad's 500", spec.CPUShares)
+	}
+}
+
 func TestVCPUsAreTheReservedCores(t *testing.T) {
 	for _, test := range []struct {
 		cpuset string

@@ -64,6 +64,8 @@ func (d *Driver) RecoverTask(handle *drivers.TaskHandle) error {
 	if state.IP != "" {
 		network = &drivers.DriverNetwork{IP: state.IP, PortMap: state.Ports}
 	}
-	d.follow(newTask(handle.Config, state.VM, state.Started, network), machines)
+	t := newTask(handle.Config, state.VM, state.Started, network)
+	d.follow(t, machines)
+	go d.goOnStopping(t, machines.host)
 	return nil
 }

@@ -15,7 +15,10 @@ var signals = []struct {
 }{
 	{
 		[]string{"SIGTERM", "SIGINT", "SIGQUIT"}, "the guest was asked to shut down",
-		func(ctx context.Context, m *machines, t *task) error { return m.host.Shutdown(ctx, t.vm) },
+		func(ctx context.Context, m *machines, t *task) error {
+			_, err := m.host.Shutdown(ctx, t.vm)
+			return err
+		},
 	},
 	{
 		[]string{"SIGKILL"}, "the VM was destroyed",
@@ -23,11 +26,17 @@ var signals = []struct {
 	},
 	{
 		[]string{"SIGSTOP"}, "the guest was paused, SIGCONT has it go on",
-		func(ctx context.Context, m *machines, t *task) error { return m.host.Suspend(ctx, t.vm) },
+		func(ctx context.Context, m *machines, t *task) error {
+			t.suspend(true)
+			return m.host.Suspend(ctx, t.vm)
+		},
 	},
 	{
 		[]string{"SIGCONT"}, "the guest goes on",
-		func(ctx context.Context, m *machines, t *task) error { return m.host.Resume(ctx, t.vm) },
+		func(ctx context.Context, m *machines, t *task) error {
+			t.suspend(false)
+			return m.host.Resume(ctx, t.vm)
+		},
 	},
 }
 

@@ -35,6 +35,9 @@ func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.D
 	if err := machines.host.Health(d.ctx); err != nil {
 		return nil, nil, err
 	}
+	if d.around.stopping(d.ctx) {
+		return nil, nil, structs.NewRecoverableError(errors.New("the host is shutting down, no VM is started on it any more"), true)
+	}
 	defer d.starts(vmName(cfg.Name, cfg.ID), cfg.NodeID)()
 	task, err := d.decode(cfg)
 	if err != nil {

@@ -2,7 +2,7 @@ package driver
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"sync"
 	"time"
 
@@ -12,14 +12,6 @@ import (
 	"nomad-driver-virt/vm"
 )
 
-const (
-	// pressEvery is how often a guest is asked to shut down: one that is booting
-	// does not hear the first time.
-	pressEvery = 5 * time.Second
-	// destroyTimeout bounds the wait for a VM's end after it was destroyed.
-	destroyTimeout = 30 * time.Second
-)
-
 // task is one start of a Nomad task whose VM was started.
 type task struct {
 	cfg     *drivers.TaskConfig
@@ -27,22 +19,29 @@ type task struct {
 	started time.Time
 	network *drivers.DriverNetwork
 
-	ended chan struct{} // closed when exit is set
+	ended  chan struct{} // closed when exit is set
+	logged chan struct{} // closed when its console is in its logs to the end
+
+	toldStop  sync.Once                  // how it was stopped
+	hostStops func(context.Context) bool // whether the host is shutting down; nil: it is not
 
 	mu        sync.Mutex       // guards the fields below
-	destroyed bool             // by StopTask
+	stopping  bool             // StopTask has begun
+	destroyed bool             // by it
+	suspended bool             // by a signal
 	guest     hypervisor.Guest // what it does, as it was last seen
+	asked     hypervisor.Way   // to shut down, by StopTask
 	exit      vm.Exit
 }
 
 func newTask(cfg *drivers.TaskConfig, vmName string, started time.Time, network *drivers.DriverNetwork) *task {
-	return &task{cfg: cfg, vm: vmName, started: started, network: network, ended: make(chan struct{})}
+	return &task{cfg: cfg, vm: vmName, started: started, network: network, ended: make(chan struct{}), logged: make(chan struct{})}
 }
 
 // follow keeps the guest going to the end of the VM, and waits for that. When
 // the driver itself ends first, the task goes on without it.
 func (t *task) follow(ctx context.Context, host domains, tell func(format string, args ...any)) {
-	keeper := keeper{host: host, vm: t.vm, tell: tell}
+	keeper := keeper{host: host, vm: t.vm, tell: tell, ordered: t.isSuspended}
 	exit, err := host.WaitEnd(ctx, t.vm, func(ctx context.Context, guest hypervisor.Guest) time.Duration {
 		t.note(guest)
 		return keeper.look(ctx, guest)
@@ -50,9 +49,14 @@ func (t *task) follow(ctx context.Context, host domains, tell func(format string
 	if err != nil {
 		return
 	}
+	lost := exit.Err == nil && t.hostStops != nil && t.hostStops(ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.destroyed && exit.Signal != 0 {
+	if lost && !t.stopping {
+		// Nobody is to take that for the end of the guest's work.
+		exit.Code, exit.Err = 1, errors.New("the guest was shut down because its host is shutting down")
+	}
+	if t.destroyed && exit.Signal != 0 && !exit.OOMKilled {
 		exit.Err = nil // it was this hand
 	}
 	t.exit = exit
@@ -65,6 +69,19 @@ func (t *task) note(guest hypervisor.Guest) {
 	t.guest = guest
 }
 
+// suspend notes that a signal has paused the guest, or has let it go on.
+func (t *task) suspend(is bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.suspended = is
+}
+
+func (t *task) isSuspended() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.suspended
+}
+
 func (t *task) running() bool {
 	select {
 	case <-t.ended:
@@ -74,80 +91,11 @@ func (t *task) running() bool {
 	}
 }
 
-// stop asks the guest to shut down until the timeout is over, then destroys
-// the VM, and tells which of the two ended it.
-func (t *task) stop(ctx context.Context, host domains, timeout time.Duration) (string, error) {
-	asked := time.Now()
-	pressing, cancel := context.WithTimeout(ctx, timeout) // a libvirt that hangs has no more time either
-	defer cancel()
-	deadline := time.NewTimer(timeout)
-	defer deadline.Stop()
-	press := time.NewTicker(pressEvery)
-	defer press.Stop()
-	for {
-		// An error is no reason to give up: the next press, or the end of the
-		// timeout, deals with what is wrong.
-		if t.isPaused() { // it would hear nothing
-			_ = host.Resume(pressing, t.vm)
-		}
-		_ = host.Shutdown(pressing, t.vm)
-		select {
-		case <-t.ended:
-			if err := t.result().Err; err != nil {
-				return fmt.Sprintf("The VM ended while the guest was asked to shut down: %s", err), nil
-			}
-			return fmt.Sprintf("The guest shut down, %s after it was asked to", time.Since(asked).Round(100*time.Millisecond)), nil
-		case <-deadline.C:
-			why := t.lateness(timeout)
-			return why, t.destroy(ctx, host)
-		case <-press.C:
-		case <-ctx.Done():
-			return "", ctx.Err()
-		}
-	}
-}
-
-// isPaused tells whether somebody has paused the guest, or may have.
-func (t *task) isPaused() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.guest == hypervisor.GuestOther
-}
-
-// lateness tells why the VM is destroyed when a timeout is over.
-func (t *task) lateness(timeout time.Duration) string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.guest == hypervisor.GuestHalted {
-		return fmt.Sprintf("The guest could not shut down within %s, it was paused because of its disk; "+
-			"the VM was destroyed", timeout)
-	}
-	return fmt.Sprintf("The guest did not shut down within %s, the VM was destroyed; "+
-		"a longer kill_timeout gives it more time", timeout)
-}
-
-func (t *task) destroy(ctx context.Context, host domains) error {
-	t.mu.Lock()
-	t.destroyed = true
-	t.mu.Unlock()
-	if err := host.Destroy(ctx, t.vm); err != nil {
-		return err
-	}
-	select {
-	case <-t.ended:
-		return nil
-	case <-time.After(destroyTimeout):
-		return fmt.Errorf("VM %s was destroyed, and libvirt still says that it runs", t.vm)
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // result is how the task ended, which it has.
 func (t *task) result() *drivers.ExitResult {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return &drivers.ExitResult{ExitCode: t.exit.Code, Signal: t.exit.Signal, Err: t.exit.Err}
+	return &drivers.ExitResult{ExitCode: t.exit.Code, Signal: t.exit.Signal, OOMKilled: t.exit.OOMKilled, Err: t.exit.Err}
 }
 
 func (t *task) status() *drivers.TaskStatus {

@@ -15,6 +15,7 @@ type TaskConfig struct {
 	UserData            string             `codec:"user_data"`
 	Timezone            string             `codec:"timezone"`
 	Mounts              string             `codec:"mounts"`
+	VCPUs               *int               `codec:"vcpus"`
 	OS                  *OS                `codec:"os"`
 	NetworkInterfaces   []NetworkInterface `codec:"network_interface"`
 	Disks               []Disk             `codec:"disk"`
@@ -85,6 +86,7 @@ var taskConfigSpec = hclspec.NewObject(map[string]*hclspec.Spec{
 	"user_data":                       hclspec.NewAttr("user_data", "string", false),
 	"timezone":                        hclspec.NewAttr("timezone", "string", false),
 	"mounts":                          hclspec.NewAttr("mounts", "string", false),
+	"vcpus":                           hclspec.NewAttr("vcpus", "number", false),
 	"os": hclspec.NewBlock("os", false, hclspec.NewObject(map[string]*hclspec.Spec{
 		"arch":    hclspec.NewAttr("arch", "string", false),
 		"machine": hclspec.NewAttr("machine", "string", false),

@@ -27,6 +27,14 @@ func TestExampleJobServesItsPage(t *testing.T) {
 	if !strings.Contains(a.events(), "Copied image ") {
 		t.Errorf("no event tells that the image was copied:\n%s", a.events())
 	}
+	log := command(t, "nomad", "alloc", "logs", a.ID, "virt-task")
+	for _, want := range []string{"SeaBIOS", "Linux version", "Cloud-init v."} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the task's log does not have %q, its end is\n%s", want, log[max(0, len(log)-2000):])
+		}
+	}
+	command(t, "nomad", "job", "stop", "-detach", j.name)
+	j.waitEvent(debianTimeout, "The guest shut down", "after its agent was asked to")
 	j.purge()
 	nothingLeft(t)
 }

@@ -164,6 +164,7 @@ func nothingLeft(t *testing.T, own ...string) {
 		}
 		keep("mounts", matching(string(mounts), " /run/nomad-driver-virt/"))
 		keep("directories", listed(t, "/run/nomad-driver-virt"))
+		keep("consoles", listed(t, "/var/log/libvirt/nomad-driver-virt"))
 		qemu, _ := try("pgrep", "-a", "qemu|virtiofsd")
 		keep("processes", qemu)
 		keep("Nomad volumes", without(nomadVolumes(t), own...))

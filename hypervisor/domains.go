@@ -51,14 +51,6 @@ func (h *Host) Suspend(ctx context.Context, name string) error {
 	})
 }
 
-// Shutdown asks the guest to shut down, by the ACPI power button. It returns
-// at once; a guest may take its time, or not listen.
-func (h *Host) Shutdown(ctx context.Context, name string) error {
-	return h.doDomain(ctx, "shutting down domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
-		return c.DomainShutdownFlags(d, libvirt.DomainShutdownAcpiPowerBtn)
-	})
-}
-
 // Destroy ends a domain's QEMU. A domain that does not run, or that libvirt does
 // not know, is no error.
 func (h *Host) Destroy(ctx context.Context, name string) error {
@@ -142,7 +134,7 @@ func (h *Host) WaitEnd(ctx context.Context, name string, look func(context.Conte
 	for {
 		s, err := h.state(ctx, name)
 		if exit, ended := exitFor(s, err); ended {
-			return exit, nil
+			return h.lookInto(ctx, name, s, exit), nil
 		}
 		again := pollEvery
 		if err == nil {
@@ -160,21 +152,30 @@ func (h *Host) WaitEnd(ctx context.Context, name string, look func(context.Conte
 	}
 }
 
+// lookInto finds out more about an end than libvirt says, and has a domain go that
+// is there only so that it can be seen that its guest has panicked.
+func (h *Host) lookInto(ctx context.Context, name string, s domainState, exit vm.Exit) vm.Exit {
+	switch {
+	case s.state == libvirt.DomainCrashed:
+		_ = h.Destroy(ctx, name) // otherwise it goes with the task
+	case exit.Err == nil && h.wasSignalled(name):
+		// libvirt calls that a shutdown, as if the guest had done it.
+		exit.Code, exit.Err = exitFailed, errors.New("QEMU was ended by a signal of the host's (kill, or the host's shutdown)")
+	case errors.Is(exit.Err, errCrashed):
+		return crashed(exit, lastWords(name), killedForMemory(name))
+	}
+	return exit
+}
+
+func (h *Host) wasSignalled(name string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.signalled[name]
+}
+
 // pollEvery is how often a domain's state is read when there is no news of it,
 // lest an event was lost.
 const pollEvery = time.Minute
-
-// exitFor tells how a domain ended whose state was read. What cannot be read has
-// not ended.
-func exitFor(s domainState, err error) (vm.Exit, bool) {
-	if errors.Is(err, ErrNoDomain) {
-		return exitOf(libvirt.DomainShutoff, libvirt.DomainShutoffDestroyed), true
-	}
-	if err != nil || s.executes() {
-		return vm.Exit{}, false
-	}
-	return exitOf(s.state, libvirt.DomainShutoffReason(s.reason)), true
-}
 
 // Running tells whether a domain has a QEMU; ErrNoDomain when there is no such
 // domain.
@@ -199,35 +200,6 @@ func (h *Host) state(ctx context.Context, name string) (domainState, error) {
 		return domainState{libvirt.DomainState(state), reason}, err
 	})
 }
-
-// exitOf translates libvirt's reason for a domain being off.
-//
-// See virDomainShutoffReason in https://libvirt.org/html/libvirt-libvirt-domain.html
-func exitOf(state libvirt.DomainState, reason libvirt.DomainShutoffReason) vm.Exit {
-	exit := vm.Exit{EndedAt: time.Now()}
-	switch {
-	case state == libvirt.DomainShutoff && reason == libvirt.DomainShutoffShutdown:
-	case state == libvirt.DomainShutoff && reason == libvirt.DomainShutoffDestroyed:
-		exit.Code, exit.Signal = exitKilled, sigkill
-		exit.Err = errors.New("the VM was destroyed by another hand than Nomad's (virsh destroy, for one)")
-	case state == libvirt.DomainShutoff && reason == libvirt.DomainShutoffMigrated:
-		exit.Code, exit.Err = exitFailed, errors.New("the VM was migrated to another host by another hand than Nomad's")
-	case state == libvirt.DomainShutoff && reason == libvirt.DomainShutoffSaved:
-		exit.Code, exit.Err = exitFailed, errors.New("the VM was saved and stopped by another hand than Nomad's (virsh managedsave)")
-	case state == libvirt.DomainShutoff && reason == libvirt.DomainShutoffUnknown:
-		exit.Code, exit.Err = exitFailed, errors.New("the VM ended while libvirt was not watching, the reason is not known")
-	default:
-		exit.Code, exit.Err = exitFailed, errors.New("QEMU crashed or was killed; its last words are in "+
-			"/var/log/libvirt/qemu/ on the host, in the file with the VM's name")
-	}
-	return exit
-}
-
-const (
-	exitFailed = 1
-	sigkill    = 9
-	exitKilled = 128 + sigkill // as a shell tells it
-)
 
 // onDomain calls fn with the domain of a name, or returns ErrNoDomain.
 func onDomain[T any](ctx context.Context, h *Host, asked, name string, fn func(*libvirt.Libvirt, libvirt.Domain) (T, error)) (T, error) {

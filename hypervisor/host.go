@@ -38,6 +38,7 @@ type Host struct {
 	changed    chan struct{}                   // closed when client or err changes
 	watches    map[chan<- struct{}]string      // who waits for news of which domain
 	diskErrors map[string]DiskError            // by domain: the last one that this connection has told of
+	signalled  map[string]bool                 // by domain: this connection has told that QEMU was sent a signal to end
 	facts      map[factsKey]domainCapabilities // of this connection
 	pools      map[string]*poolState           // by name
 
@@ -216,6 +217,7 @@ func (h *Host) set(client *libvirt.Libvirt, err error) {
 	h.client, h.err = client, err
 	h.facts = make(map[factsKey]domainCapabilities)
 	h.diskErrors = make(map[string]DiskError)
+	h.signalled = make(map[string]bool)
 	if same {
 		return // it is away as it was
 	}

@@ -147,7 +147,9 @@ func TestDomainLife(t *testing.T) {
 	must(t, h.Resume(ctx, s.Name))
 	mustBe(t, s.Name, "running")
 	mustSay(t, h.Start(ctx, s.Name), "starting domain "+s.Name, "already running")
-	must(t, h.Shutdown(ctx, s.Name))
+	if way, err := h.Shutdown(ctx, s.Name); err != nil || way != ByPowerButton {
+		t.Fatalf("a guest without an agent: %v, %v, want its power button pressed", way, err)
+	}
 	mustRun(t, h, s.Name, true)
 	for range 2 {
 		must(t, h.Destroy(ctx, s.Name))
@@ -161,17 +163,65 @@ func TestDomainLife(t *testing.T) {
 	}
 }
 
+func TestStopIsNotedInTheDomain(t *testing.T) {
+	h := connected(t, system)
+	s := started(t, h, "hyp-stop")
+	if by, err := h.StopNoted(t.Context(), s.Name); err != nil || !by.IsZero() {
+		t.Errorf("before the stop: %s, %v, want nothing", by, err)
+	}
+	want := time.Now().Add(time.Minute)
+	must(t, h.NoteStop(t.Context(), s.Name, want))
+	next := connected(t, system)
+	if by, err := next.StopNoted(t.Context(), s.Name); err != nil || !by.Equal(want) {
+		t.Errorf("noted is %s, %v, want %s", by, err, want)
+	}
+	if j, err := h.Journal(t.Context(), s.Name); err != nil || j.Owner != s.Owner {
+		t.Errorf("the journal is %v, %v, want what it was", j, err)
+	}
+}
+
+func TestCPUSharesAreSetWhereLibvirtCan(t *testing.T) {
+	h := connected(t, system)
+	s := started(t, h, "hyp-shares")
+	shares := func() string {
+		t.Helper()
+		for line := range strings.Lines(virsh(t, "schedinfo", s.Name)) {
+			if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "cpu_shares" {
+				return strings.TrimSpace(value)
+			}
+		}
+		return ""
+	}
+	was := shares()
+	must(t, h.SetCPUShares(t.Context(), s.Name, 0))
+	if got := shares(); got != was {
+		t.Errorf("none are asked for, and there are %s, want %s as before", got, was)
+	}
+	want := uint64(500)
+	if isUnified(cgroups) {
+		want = weightOf(want)
+	}
+	must(t, h.SetCPUShares(t.Context(), s.Name, 500))
+	if got := shares(); got != fmt.Sprint(want) {
+		t.Errorf("500 are asked for, and there are %s, want %d", got, want)
+	}
+	// It does not run: libvirt refuses, and the start does not fail for that.
+	must(t, h.Destroy(t.Context(), s.Name))
+	must(t, h.SetCPUShares(t.Context(), s.Name, 500))
+}
+
 func TestUnknownDomain(t *testing.T) {
 	h := connected(t, system)
 	const name = "hyp-unknown"
 	_, running := h.Running(t.Context(), name)
 	_, journal := h.Journal(t.Context(), name)
 	for call, err := range map[string]error{
-		"Running":  running,
-		"Journal":  journal,
-		"Start":    h.Start(t.Context(), name),
-		"Resume":   h.Resume(t.Context(), name),
-		"Shutdown": h.Shutdown(t.Context(), name),
+		"Running":          running,
+		"Journal":          journal,
+		"Start":            h.Start(t.Context(), name),
+		"Resume":           h.Resume(t.Context(), name),
+		"Shutdown":         func() error { _, err := h.Shutdown(t.Context(), name); return err }(),
+		"PressPowerButton": h.PressPowerButton(t.Context(), name),
 	} {
 		if !errors.Is(err, ErrNoDomain) {
 			t.Errorf("%s: %v, want %v", call, err, ErrNoDomain)

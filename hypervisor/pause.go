@@ -95,6 +95,16 @@ const noSpace = "enospc"
 func (h *Host) noteLifecycle(e libvirt.DomainEventLifecycleMsg) {
 	name := e.Dom.Name
 	switch libvirt.DomainEventType(e.Event) {
+	case libvirt.DomainEventStarted:
+		h.mu.Lock()
+		delete(h.signalled, name)
+		h.mu.Unlock()
+	case libvirt.DomainEventShutdown:
+		if libvirt.DomainEventShutdownDetailType(e.Detail) == libvirt.DomainEventShutdownHost {
+			h.mu.Lock()
+			h.signalled[name] = true
+			h.mu.Unlock()
+		}
 	case libvirt.DomainEventStopped:
 		h.mu.Lock()
 		delete(h.diskErrors, name)

@@ -14,4 +14,8 @@ ports {
 server {
   enabled          = true
   bootstrap_expect = 1
+
+  default_scheduler_config {
+    memory_oversubscription_enabled = true # or Nomad ignores memory_max
+  }
 }

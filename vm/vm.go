@@ -21,15 +21,20 @@ type Spec struct {
 	Arch     string // libvirt's name; empty: the host's
 	Machine  string // empty: libvirt's default for the architecture
 
-	VCPUs  int
-	Cores  []uint // host cores that the vCPUs are pinned to, one each; empty: none
-	Memory Bytes
+	VCPUs     int
+	Cores     []uint // host cores that the vCPUs are pinned to, one each; empty: none
+	CPUShares uint64 // its part of the host's CPUs, 1024 being one usual process's; 0: the usual one
+	Memory    Bytes  // that the guest has at first
+	// MemoryMax is what it takes when it would have none left; Memory at least.
+	MemoryMax Bytes
 
 	Disks      []Disk // the primary disk first
 	Interfaces []Interface
 	Shares     []Share
 	Seed       Seed
 	SeedVolume Volume
+	// ConsoleLog is the file that the serial console is written to; "": none.
+	ConsoleLog string
 }
 
 // Volumes lists what is made in pools for this VM alone, and goes with it.
@@ -218,8 +223,9 @@ type Seed struct {
 
 // Exit tells how a VM ended.
 type Exit struct {
-	Code    int
-	Signal  int
-	Err     error // nil: the guest powered off
-	EndedAt time.Time
+	Code      int
+	Signal    int
+	OOMKilled bool  // the kernel ended QEMU because there was no memory left
+	Err       error // nil: the guest powered off
+	EndedAt   time.Time
 }

@@ -13,6 +13,11 @@ write_libvirt_config() {
 		remember_owner = 0
 		cgroup_controllers = [ "cpu", "cpuacct", "cpuset", "memory", "blkio" ]
 	CONF
+	# Small, so that a test sees consoles fill their files.
+	cat >"$etc/virtlogd.conf" <<-'CONF'
+		max_size = 262144
+		max_backups = 3
+	CONF
 	cat >"$etc/libvirtd.conf" <<-'CONF'
 		auth_unix_ro = "none"
 		auth_unix_rw = "none"

@@ -12,7 +12,7 @@ modules=(
 	virtio_pci virtio_blk virtio_net virtio_scsi virtio_console virtio_rng
 	ata_piix ahci sym53c8xx xhci_pci uas usb_storage sd_mod sr_mod isofs ext4
 	9p 9pnet_virtio virtiofs
-	evdev button e1000
+	evdev button e1000 virtio_balloon pvpanic-mmio
 )
 
 work=$(mktemp -d "$LAB_CACHE/work.XXXXXX")

@@ -1,0 +1,190 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// daemon sends signals to the lab's daemons.
+const daemon = "../lab/lib/daemon.sh"
+
+// qemuOf is the process of a VM's QEMU.
+func qemuOf(t *testing.T, vm string) string {
+	t.Helper()
+	return command(t, "pgrep", "-f", "qemu-system.*-name guest="+vm+",")
+}
+
+// waitExit waits until a batch job's task is over, and wants its events to tell how.
+func (j *job) waitExit(words ...string) {
+	j.t.Helper()
+	if a := j.waitDead(); !a.tells(words...) {
+		j.t.Errorf("the events of %s do not say %q:\n%s", j.name, words, a.events())
+	}
+	j.purge()
+}
+
+func (j *job) waitDead() allocation {
+	j.t.Helper()
+	return j.waitFor(2*tinyTimeout, "the end of its task", func(a allocation) error {
+		if s := a.TaskStates["vm-task"].State; s != "dead" {
+			return fmt.Errorf("the task is %s", s)
+		}
+		return nil
+	})
+}
+
+func TestEndsOfVMsAreExplained(t *testing.T) {
+	for name, test := range map[string]struct {
+		end   func(vm string)
+		words []string
+	}{
+		"destroyed": {func(vm string) { virsh(t, "destroy", vm) }, []string{"Exit Code: 137", "destroyed by another hand"}},
+		"killed":    {func(vm string) { command(t, "kill", "-KILL", qemuOf(t, vm)) }, []string{"Exit Code: 1", "QEMU crashed or was killed, without a word"}},
+		"aborted":   {func(vm string) { command(t, "kill", "-ABRT", qemuOf(t, vm)) }, []string{"Exit Code: 1", "QEMU crashed or was killed"}},
+		"ended":     {func(vm string) { command(t, "kill", "-TERM", qemuOf(t, vm)) }, []string{"Exit Code: 1", "ended by a signal of the host's"}},
+		"saved":     {func(vm string) { virsh(t, "managedsave", vm) }, []string{"Exit Code: 1", "saved and stopped by another hand"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// A VM with virtiofs cannot be saved.
+			j := guest{Name: name, Type: "batch", Image: "none", Config: "mounts = \"9p\"", KillTimeout: "1s", NoCore: true}.submit(t)
+			j.waitRunning()
+			test.end(vmOf(t, "vm-task"))
+			j.waitExit(test.words...)
+			nothingLeft(t)
+		})
+	}
+}
+
+func TestPanicOfTheGuestIsTold(t *testing.T) {
+	j := guest{Name: "panic", Type: "batch", Cmds: []string{"echo c > /proc/sysrq-trigger"}, KillTimeout: "1s"}.submit(t)
+	j.waitRunning()
+	eventually(t, tinyTimeout, "an exit, and a log to the last word", func() error {
+		a, err := j.newest()
+		if err == nil && !a.tells("Exit Code: 1", "the guest panicked") {
+			err = errors.New(a.events())
+		}
+		if log := a.logs(t); err == nil && !strings.Contains(log, "Kernel panic - not syncing") {
+			err = errors.New(log)
+		}
+		return err
+	})
+	// It does not take the host's memory until Nomad collects its garbage.
+	if domains := virsh(t, "list", "--name"); strings.Contains(domains, "vm-task") {
+		t.Errorf("the VM is there still:\n%s", domains)
+	}
+	j.purge()
+	nothingLeft(t)
+}
+
+func TestQEMUKilledForWantOfMemoryIsMarked(t *testing.T) {
+	j := guest{Name: "oom", Type: "batch", Cmds: serveShell, KillTimeout: "1s"}.submit(t)
+	a := j.waitRunning()
+	s := a.shell(t)
+	groups, err := filepath.Glob("/sys/fs/cgroup/memory/machine/qemu-*-" + vmOf(t, "vm-task") + ".libvirt-qemu")
+	if err != nil || len(groups) != 1 {
+		t.Fatalf("%v, the VM's control groups are %v, want one", err, groups)
+	}
+	used, err := os.ReadFile(groups[0] + "/memory.usage_in_bytes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bytes, err := strconv.ParseInt(strings.TrimSpace(string(used)), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit := strconv.FormatInt(bytes+8*mib, 10)
+	if err := os.WriteFile(groups[0]+"/memory.limit_in_bytes", []byte(limit), 0); err != nil {
+		t.Fatal(err)
+	}
+	// The kernel has no memory for what the guest has.
+	_, _ = s.try("mount -o remount,size=200m /run; dd if=/dev/zero of=/run/fill bs=1M count=120", 20*time.Second)
+	if details := command(t, "nomad", "alloc", "status", "-json", j.waitDead().ID); !strings.Contains(details, `"oom_killed": "true"`) {
+		t.Error("the end of the task is not marked as a kill for want of memory")
+	}
+	j.waitExit("Exit Code: 137", "no memory left for it")
+	nothingLeft(t)
+}
+
+func TestPauseByAnotherHandIsNoExit(t *testing.T) {
+	j := guest{Name: "pause", Type: "batch", Image: "none", KillTimeout: "1s"}.submit(t)
+	j.waitRunning()
+	name := vmOf(t, "vm-task")
+	virsh(t, "suspend", name)
+	j.waitEvent(endTimeout, "paused by another hand", "virsh resume "+name)
+	virsh(t, "resume", name)
+	a := j.waitEvent(endTimeout, "The guest goes on")
+	if task := a.TaskStates["vm-task"]; task.State != "running" || task.Restarts != 0 {
+		t.Errorf("the task is %s after %d restarts, want it to run on", task.State, task.Restarts)
+	}
+	j.purge()
+	nothingLeft(t)
+}
+
+func TestStopGoesOnAfterThePluginWasKilled(t *testing.T) {
+	j := guest{Name: "interrupted", Image: "none", KillTimeout: "15s"}.submit(t)
+	j.waitRunning()
+	name := vmOf(t, "vm-task")
+	command(t, "nomad", "job", "stop", "-detach", j.name)
+	eventually(t, endTimeout, "a VM that is being stopped", func() error {
+		_, err := try("virsh", "-q", "metadata", name, "urn:nomad-driver-virt:stop:1")
+		return err
+	})
+	command(t, "pkill", "-KILL", "-f", "plugins/nomad-driver-virt")
+	j.waitDead()
+	j.purge()
+	nothingLeft(t)
+}
+
+func TestVMOutlivesTheTroublesOfAllOthers(t *testing.T) {
+	j := guest{Name: "troubles", Type: "batch", Cmds: serveShell}.submit(t)
+	a := j.waitRunning()
+	s := a.shell(t)
+	boot := s.run("cat /proc/sys/kernel/random/boot_id")
+	unharmed := func(after string) {
+		t.Helper()
+		a := j.waitRunning()
+		if now := a.shell(t).run("cat /proc/sys/kernel/random/boot_id"); now != boot || a.TaskStates["vm-task"].Restarts != 0 {
+			t.Fatalf("after %s it is another VM:\n%s", after, a.events())
+		}
+	}
+	command(t, lab, "libvirt-stop")
+	t.Cleanup(func() { command(t, lab, "libvirt-start") })
+	command(t, lab, "nomad-restart")
+	driverTells(t, false, "is libvirtd running?")
+	unharmed("a restart of the agent while libvirt is away")
+	command(t, lab, "libvirt-start")
+	driverTells(t, true)
+
+	command(t, daemon, "kill", "libvirtd", "STOP")
+	t.Cleanup(func() { _, _ = try(daemon, "kill", "libvirtd", "CONT") })
+	driverTells(t, false, "libvirt", "answer")
+	unharmed("a libvirt that hangs")
+	command(t, daemon, "kill", "libvirtd", "CONT")
+	driverTells(t, true)
+
+	command(t, "pkill", "-KILL", "-f", "plugins/nomad-driver-virt")
+	unharmed("a plugin that was killed")
+
+	// It ends while nobody looks, and how it ended is told afterwards.
+	command(t, lab, "nomad-stop")
+	t.Cleanup(func() { command(t, lab, "nomad-start") })
+	name := vmOf(t, "vm-task")
+	virsh(t, "shutdown", name)
+	eventually(t, endTimeout, "a VM that is off", func() error {
+		if state := virsh(t, "domstate", name); state != "shut off" {
+			return errors.New(state)
+		}
+		return nil
+	})
+	command(t, lab, "nomad-start")
+	j.waitExit("Exit Code: 0")
+	nothingLeft(t)
+}

@@ -1,0 +1,202 @@
+package hypervisor
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/digitalocean/go-libvirt"
+	"golang.org/x/sys/unix"
+
+	"nomad-driver-virt/vm"
+)
+
+const (
+	exitFailed = 1
+	sigkill    = 9
+	exitKilled = 128 + sigkill // as a shell tells it
+)
+
+// errCrashed says that QEMU ended, and that nobody had asked it to.
+var errCrashed = errors.New("QEMU crashed or was killed")
+
+// exitFor tells how a domain ended whose state was read. What cannot be read has
+// not ended.
+func exitFor(s domainState, err error) (vm.Exit, bool) {
+	if errors.Is(err, ErrNoDomain) {
+		return exitOf(domainState{libvirt.DomainShutoff, int32(libvirt.DomainShutoffDestroyed)}), true
+	}
+	if err != nil || s.executes() {
+		return vm.Exit{}, false
+	}
+	return exitOf(s), true
+}
+
+// exitOf translates libvirt's reason for a domain being off, or crashed.
+//
+// See virDomainShutoffReason and virDomainCrashedReason in
+// https://libvirt.org/html/libvirt-libvirt-domain.html
+func exitOf(s domainState) vm.Exit {
+	exit := vm.Exit{Code: exitFailed, EndedAt: time.Now()}
+	if s.state == libvirt.DomainCrashed {
+		exit.Err = errors.New("the guest panicked: its kernel, or what serves as one, gave up; " +
+			"the end of the task's log may tell why")
+		return exit
+	}
+	switch libvirt.DomainShutoffReason(s.reason) {
+	case libvirt.DomainShutoffShutdown:
+		exit.Code = 0
+	case libvirt.DomainShutoffDestroyed:
+		exit.Code, exit.Signal = exitKilled, sigkill
+		exit.Err = errors.New("the VM was destroyed by another hand than Nomad's (virsh destroy, for one)")
+	case libvirt.DomainShutoffMigrated:
+		exit.Err = errors.New("the VM was migrated to another host by another hand than Nomad's")
+	case libvirt.DomainShutoffSaved:
+		exit.Err = errors.New("the VM was saved and stopped by another hand than Nomad's (virsh managedsave, or libvirt-guests)")
+	case libvirt.DomainShutoffUnknown:
+		exit.Err = errors.New("the VM ended while libvirt was not watching, the reason is not known")
+	default:
+		exit.Err = errCrashed
+	}
+	return exit
+}
+
+// crashed completes the exit of a QEMU that crashed or was killed by what it said
+// last, if anything, and by whether it was killed because there was no memory.
+func crashed(exit vm.Exit, words string, noMemory bool) vm.Exit {
+	switch {
+	case noMemory:
+		exit.Code, exit.Signal, exit.OOMKilled = exitKilled, sigkill, true
+		exit.Err = errors.New("QEMU was killed by the kernel, there was no memory left for it: QEMU needs some beside " +
+			"the guest's, for which the client's reserved.memory has to leave room")
+	case words != "":
+		exit.Err = fmt.Errorf("%w; its last words: %s", errCrashed, words)
+	default:
+		exit.Err = fmt.Errorf("%w, without a word (kill -9, for one); the kernel's log may tell why", errCrashed)
+	}
+	return exit
+}
+
+// qemuLogs is where libvirt has QEMU's standard error written.
+var qemuLogs = "/var/log/libvirt/qemu"
+
+// lastWords is what the QEMU of a domain said last; "": nothing that can be read.
+func lastWords(name string) string {
+	file, err := os.Open(filepath.Join(qemuLogs, name+".log"))
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	const tail = 16 << 10
+	if end, err := file.Seek(0, io.SeekEnd); err == nil {
+		_, _ = file.Seek(max(0, end-tail), io.SeekStart)
+	}
+	text, err := io.ReadAll(io.LimitReader(file, tail))
+	if err != nil {
+		return ""
+	}
+	return wordsOf(string(text))
+}
+
+const (
+	mostWords   = 3   // lines
+	longestWord = 300 // bytes
+)
+
+// qemuTime is what QEMU and libvirt put before what they say.
+var qemuTime = regexp.MustCompile(`^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d+(Z|\+\d{4}):? `)
+
+// wordsOf finds the last lines of QEMU's in a log, which libvirt writes to as well:
+// how it starts QEMU, with all arguments, and that QEMU has ended.
+func wordsOf(log string) string {
+	lines := strings.Split(log, "\n")
+	var words []string
+	for i := len(lines) - 1; i >= 0 && len(words) < mostWords; i-- {
+		line := strings.TrimSpace(qemuTime.ReplaceAllString(lines[i], ""))
+		switch {
+		case i > 0 && strings.HasSuffix(lines[i-1], `\`), strings.HasSuffix(line, `\`), strings.HasPrefix(line, "starting up "):
+			i = 0 // before it there was no QEMU
+		case line == "", strings.HasPrefix(line, "shutting down"), strings.HasPrefix(line, "char device redirected"),
+			strings.HasPrefix(line, "Domain id="):
+		default:
+			words = append([]string{line[:min(len(line), longestWord)]}, words...)
+		}
+	}
+	return strings.ToValidUTF8(strings.Join(words, "; "), "?")
+}
+
+// kernelLog is the kernel's: each read returns one message.
+//
+// See Documentation/ABI/testing/dev-kmsg of the kernel.
+const kernelLog = "/dev/kmsg"
+
+// killedForMemory tells whether the kernel has killed the QEMU of a domain because
+// there was no memory left. Where it does not let its log be read, it has not.
+func killedForMemory(name string) bool {
+	log, err := unix.Open(kernelLog, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unix.Close(log) }()
+	message := make([]byte, 8<<10)
+	for {
+		n, err := unix.Read(log, message)
+		switch {
+		case errors.Is(err, unix.EPIPE), errors.Is(err, unix.EINTR): // messages were overwritten meanwhile
+		case err != nil || n == 0: // EAGAIN: that was the last one
+			return false
+		case isKillOf(name, message[:n]):
+			return true
+		}
+	}
+}
+
+// isKillOf tells whether a message of the kernel's says that it killed the QEMU of
+// a domain for want of memory: it names the control group, in which libvirt has
+// put QEMU by the domain's name.
+//
+// See dump_oom_victim in mm/oom_kill.c of the kernel, and
+// https://libvirt.org/cgroups.html
+func isKillOf(name string, message []byte) bool {
+	if !bytes.Contains(message, []byte("oom-kill:")) {
+		return false
+	}
+	_, group, is := bytes.Cut(message, []byte(",task_memcg="))
+	if !is {
+		return false
+	}
+	path, _, _ := bytes.Cut(group, []byte(",task="))
+	for element := range strings.SplitSeq(unescape(string(path)), "/") {
+		element = strings.TrimSuffix(strings.TrimSuffix(element, ".scope"), ".libvirt-qemu")
+		id, found := strings.CutPrefix(strings.TrimPrefix(element, "machine-"), "qemu-")
+		if !found {
+			continue
+		}
+		number, rest, _ := strings.Cut(id, "-")
+		if _, err := strconv.Atoi(number); err == nil && rest == name {
+			return true
+		}
+	}
+	return false
+}
+
+// escaped is a character in a name of systemd's, as in "\x2d". The kernel's log
+// has its backslash as "\x5c".
+var escaped = regexp.MustCompile(`(?:\\x5c|\\)x([0-9a-f]{2})`)
+
+func unescape(s string) string {
+	return escaped.ReplaceAllStringFunc(s, func(e string) string {
+		code, err := strconv.ParseUint(e[len(e)-2:], 16, 8)
+		if err != nil {
+			return e
+		}
+		return string(rune(code))
+	})
+}
