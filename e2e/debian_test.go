@@ -28,7 +28,7 @@ func TestExampleJobServesItsPage(t *testing.T) {
 		t.Errorf("no event tells that the image was copied:\n%s", a.events())
 	}
 	log := command(t, "nomad", "alloc", "logs", a.ID, "virt-task")
-	for _, want := range []string{"SeaBIOS", "Linux version", "Cloud-init v."} {
+	for _, want := range []string{"SeaBIOS", "Reached target", "Cloud-init v."} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the task's log does not have %q, its end is\n%s", want, log[max(0, len(log)-2000):])
 		}
@@ -121,11 +121,13 @@ WantedBy=multi-user.target
 			"echo " + base64.StdEncoding.EncodeToString([]byte(facts)) + " | base64 -d | sh",
 			"echo " + base64.StdEncoding.EncodeToString([]byte(unit)) + " | base64 -d > /etc/systemd/system/facts.service",
 			"systemctl enable --now facts.service",
+			"echo and so say cmds",
 		},
 	}.submit(t)
 	a := j.waitRunning()
 	url := a.url(t, "http", "/")
 	page(t, debianTimeout, url)
+	a.waitLog(t, "and so say cmds")
 	fact := func(name string) string {
 		t.Helper()
 		got, err := get(url + name)

@@ -188,3 +188,27 @@ func TestVMOutlivesTheTroublesOfAllOthers(t *testing.T) {
 	j.waitExit("Exit Code: 0")
 	nothingLeft(t)
 }
+
+func TestVMThatHangsHoldsUpNoOther(t *testing.T) {
+	hung := guest{Name: "hung", Task: "hung", Image: "none", KillTimeout: "3s", NoCore: true}.submit(t)
+	hung.waitRunning()
+	qemu := qemuOf(t, vmOf(t, "hung"))
+	command(t, "kill", "-STOP", qemu)
+	t.Cleanup(func() { _, _ = try("kill", "-CONT", qemu) })
+	command(t, "nomad", "job", "stop", "-detach", hung.name)
+
+	other := guest{Name: "other", Cmds: serveShell}.submit(t)
+	a := other.waitRunning()
+	a.shell(t)
+	eventually(t, 10*time.Second, "statistics of the other", func() error {
+		u, err := a.usage("vm-task")
+		if err == nil && u.Memory.RSS == 0 {
+			err = fmt.Errorf("Nomad tells %+v", u)
+		}
+		return err
+	})
+	driverTells(t, true)
+	other.purge()
+	hung.purge()
+	nothingLeft(t)
+}
