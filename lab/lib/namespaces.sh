@@ -76,7 +76,7 @@ make_holder() {
 	local outer
 	nsenter --net="/run/netns/$LAB_NAME" setsid unshare --mount --pid --fork --propagation private \
 		"$LAB_DIR/lib/holder.sh" "$LAB_RUN" "$LAB_LOGS" \
-		"debian-12.qcow2=$(debian_piece)" "tiny.qcow2=$(tiny_piece)" \
+		"debian-12.qcow2=$(debian_piece)" "tiny.qcow2=$(tiny_piece)" "tiny-arm64.qcow2=$(tiny_arm64_piece)" \
 		>"$LAB_LOGS/holder.log" 2>&1 </dev/null 8>&- 9>&- &
 	outer=$!
 	disown

@@ -5,16 +5,19 @@
 # The files of each recipe, relative to lab/.
 nomad_recipe=(setup/nomad.sh)
 debian_recipe=(setup/debian.sh setup/disk.sh setup/debian)
-tiny_recipe=(setup/tiny.sh setup/disk.sh setup/tiny tinyguest)
+tiny_recipe=(setup/tiny.sh setup/initramfs.sh setup/disk.sh setup/tiny tinyguest)
+tiny_arm64_recipe=(setup/tiny-arm64.sh setup/initramfs.sh setup/tiny-arm64 setup/tiny/root tinyguest)
 
 nomad_piece() { piece nomad "${nomad_recipe[@]}"; }
 debian_piece() { piece debian-12.qcow2 "${debian_recipe[@]}"; }
 tiny_piece() { piece tiny.qcow2 "${tiny_recipe[@]}"; }
+tiny_arm64_piece() { piece tiny-arm64.qcow2 "${tiny_arm64_recipe[@]}"; }
 
 pieces() {
 	nomad_piece
 	debian_piece
 	tiny_piece
+	tiny_arm64_piece
 }
 
 # piece NAME FILE...: where the piece is kept that these files make.
@@ -37,6 +40,7 @@ setup() {
 	rm -rf "$LAB_CACHE"/work.* # of a setup that was killed
 	make_piece "Nomad, about 5 min" "$(nomad_piece)" setup/nomad.sh
 	make_piece "tiny guest image, about 20 s" "$(tiny_piece)" setup/tiny.sh
+	make_piece "tiny guest image for arm64, about 30 s" "$(tiny_arm64_piece)" setup/tiny-arm64.sh
 	make_piece "Debian 12 guest image, about 2 min" "$(debian_piece)" setup/debian.sh
 	say "everything is in $LAB_CACHE"
 	exec 8>&-

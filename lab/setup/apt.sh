@@ -19,3 +19,14 @@ debian_apt() {
 	apt-get -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$conf/sources" \
 		-o Dir::State::lists="$conf/lists" -o APT::Sandbox::User=root "$@"
 }
+
+# foreign_apt ARCH ...: the same for packages of another architecture, which are
+# only fetched: what is installed here does not count.
+foreign_apt() {
+	local lists=$LAB_CACHE/apt/lists-$1 arch=$1
+	shift
+	mkdir -p "$lists/partial"
+	debian_apt -o APT::Architecture="$arch" -o APT::Architectures="$arch" \
+		-o Dir::State::lists="$lists" -o Dir::State::status=/dev/null \
+		-o Dir::Cache::pkgcache='' -o Dir::Cache::srcpkgcache='' "$@"
+}

@@ -74,7 +74,7 @@ func guest() {
 		runScript("runcmd", shellScript(s.config.RunCmd))
 		logf("commands done")
 	}()
-	serveShell("/dev/ttyS0")
+	serveShell(serialConsole())
 }
 
 func mountSystem() {
@@ -119,6 +119,20 @@ func loadModule(path string) error {
 	}
 	defer f.Close()
 	return unix.FinitModule(int(f.Fd()), "", 0)
+}
+
+// serialConsole is the terminal that the kernel writes to: its name depends on the
+// architecture.
+func serialConsole() string {
+	names, err := os.ReadFile("/sys/class/tty/console/active")
+	if err != nil {
+		logf("console: %v", err)
+	}
+	all := strings.Fields(string(names))
+	if len(all) == 0 {
+		return "/dev/ttyS0"
+	}
+	return "/dev/" + all[len(all)-1] // the one that /dev/console is
 }
 
 // serveShell keeps a root shell on a terminal, which begins at the first Enter: a
