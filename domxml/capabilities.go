@@ -8,22 +8,54 @@ import (
 	"libvirt.org/go/libvirtxml"
 )
 
-// ParseHostArch returns the architecture of the host, by libvirt's name.
-func ParseHostArch(capabilities string) (string, error) {
+// Capabilities is what libvirt can run on a host.
+type Capabilities struct {
+	Arch   string // the host's own, by libvirt's name
+	Guests []Guest
+}
+
+// Guest is an architecture that guests can have.
+type Guest struct {
+	Arch     string
+	Machines []string // the machine types that there are, in libvirt's order
+	// Usual are those machine types that stand for the newest of their versions:
+	// "q35", and not "pc-q35-7.2".
+	Usual []string
+}
+
+// ParseCapabilities reads what libvirt tells of its host.
+//
+// Format: https://libvirt.org/formatcaps.html
+func ParseCapabilities(document string) (Capabilities, error) {
 	var c libvirtxml.Caps
-	if err := c.Unmarshal(capabilities); err != nil {
-		return "", fmt.Errorf("capabilities XML: %w", err)
+	if err := c.Unmarshal(document); err != nil {
+		return Capabilities{}, fmt.Errorf("capabilities XML: %w", err)
 	}
 	if c.Host.CPU == nil || c.Host.CPU.Arch == "" {
-		return "", errors.New("capabilities XML: it names no architecture of the host")
+		return Capabilities{}, errors.New("capabilities XML: it names no architecture of the host")
 	}
-	return c.Host.CPU.Arch, nil
+	found := Capabilities{Arch: c.Host.CPU.Arch}
+	for _, g := range c.Guests {
+		if g.OSType != "hvm" {
+			continue
+		}
+		guest := Guest{Arch: g.Arch.Name}
+		for _, m := range g.Arch.Machines {
+			guest.Machines = append(guest.Machines, m.Name)
+			if m.Canonical != "" {
+				guest.Usual = append(guest.Usual, m.Name)
+			}
+		}
+		found.Guests = append(found.Guests, guest)
+	}
+	return found, nil
 }
 
 // Offer is what libvirt and QEMU offer to a guest of one machine type.
 type Offer struct {
 	VirtioFS bool     // whether directories can be shared by virtiofs
 	Buses    []string // that a disk can be on, "virtio"
+	UEFI     bool     // whether the host has UEFI firmware for it
 }
 
 // ParseOffer reads a domain's capabilities.
@@ -34,13 +66,15 @@ func ParseOffer(domainCapabilities string) (Offer, error) {
 	if err := c.Unmarshal(domainCapabilities); err != nil {
 		return Offer{}, fmt.Errorf("domain capabilities XML: %w", err)
 	}
-	if c.Devices == nil {
-		return Offer{}, nil
+	var o Offer
+	if c.OS != nil {
+		o.UEFI = slices.Contains(values(c.OS.Enums, "firmware"), uefi)
 	}
-	return Offer{
-		VirtioFS: slices.Contains(offered(c.Devices.FileSystem, "driverType"), "virtiofs"),
-		Buses:    offered(c.Devices.Disk, "bus"),
-	}, nil
+	if c.Devices != nil {
+		o.VirtioFS = slices.Contains(offered(c.Devices.FileSystem, "driverType"), "virtiofs")
+		o.Buses = offered(c.Devices.Disk, "bus")
+	}
+	return o, nil
 }
 
 // offered lists what a device may have for one of its properties.
@@ -48,7 +82,11 @@ func offered(d *libvirtxml.DomainCapsDevice, property string) []string {
 	if d == nil || d.Supported != "yes" {
 		return nil
 	}
-	for _, e := range d.Enums {
+	return values(d.Enums, property)
+}
+
+func values(enums []libvirtxml.DomainCapsEnum, property string) []string {
+	for _, e := range enums {
 		if e.Name == property {
 			return e.Values
 		}

@@ -33,14 +33,10 @@ func Domain(s *vm.Spec) (string, error) {
 		CurrentMemory: currentMemory(s),
 		VCPU:          &libvirtxml.DomainVCPU{Placement: "static", Value: uint(s.VCPUs)},
 		CPUTune:       cpuTune(s.Cores),
-		OS: &libvirtxml.DomainOS{
-			Type:     &libvirtxml.DomainOSType{Arch: s.Arch, Machine: s.Machine, Type: "hvm"},
-			Firmware: firmwareFor(s.Arch),
-			BIOS:     biosFor(s.Arch),
-		},
-		Features: &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}, APIC: apicFor(s.Arch)},
-		CPU:      cpu(s.CPUModel),
-		Clock:    &libvirtxml.DomainClock{Offset: "utc"},
+		OS:            domainOS(s),
+		Features:      features(s),
+		CPU:           cpu(s.CPUModel),
+		Clock:         &libvirtxml.DomainClock{Offset: "utc"},
 		// A reboot in the guest is the guest's affair, all else ends the task. A guest
 		// that has panicked is there until the driver has seen it.
 		OnPoweroff: "destroy",
@@ -105,33 +101,9 @@ func oneLine(format string, args ...any) string {
 	}, fmt.Sprintf(format, args...))
 }
 
-// firmwareFor names the firmware where libvirt's default would not do: on ARM
-// it offers ACPI, by which a guest is asked to shut down, with UEFI only.
-func firmwareFor(arch string) string {
-	if arch == "aarch64" {
-		return "efi"
-	}
-	return ""
-}
-
-// SeaBIOS alone can write to the serial console, and only x86 has it.
-func biosFor(arch string) *libvirtxml.DomainBIOS {
-	if arch != "x86_64" && arch != "i686" {
-		return nil
-	}
-	return &libvirtxml.DomainBIOS{UseSerial: "yes"}
-}
-
-func apicFor(arch string) *libvirtxml.DomainFeatureAPIC {
-	if arch != "x86_64" && arch != "i686" {
-		return nil
-	}
-	return &libvirtxml.DomainFeatureAPIC{}
-}
-
 // panicDevices are those by which a guest tells that its kernel has panicked.
 func panicDevices(arch string) []libvirtxml.DomainPanic {
-	if arch != "x86_64" && arch != "i686" {
+	if !arches[arch].x86 {
 		return nil // libvirt has one for ARM since 9.1
 	}
 	return []libvirtxml.DomainPanic{{Model: "isa"}}

@@ -92,7 +92,7 @@ func everything() *vm.Spec {
 
 func foreign() *vm.Spec {
 	s := example()
-	s.Arch, s.Machine, s.CPUModel = "aarch64", "virt", "cortex-a57"
+	s.Arch, s.Machine, s.CPUModel = "aarch64", "virt", "cortex-a72"
 	s.Cores = nil
 	return s
 }
@@ -114,6 +114,21 @@ func TestDomain(t *testing.T) {
 			}
 			golden(t, name, document)
 		})
+	}
+}
+
+// Under KVM the interrupt controller is the host's.
+func TestGICIsAskedForWhereItIsEmulated(t *testing.T) {
+	for accel, want := range map[vm.Accel]bool{vm.TCG: true, vm.KVM: false} {
+		s := foreign()
+		s.Accel = accel
+		document, err := Domain(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(document, "<gic "); got != want {
+			t.Errorf("under %s a version of the GIC is asked for: %t, want %t", accel, got, want)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
@@ -77,11 +78,15 @@ func fingerprint(ctx context.Context, config Config, host libvirtHost, store *st
 // offer is what the host has for guests.
 type offer struct {
 	libvirt, qemu hypervisor.Version
-	facts         hypervisor.Facts
+	facts         hypervisor.Facts // for guests of the host's own architecture
+	guests        []hypervisor.GuestArch
 }
 
 func offerOf(ctx context.Context, host libvirtHost) (o offer, err error) {
 	if o.libvirt, o.qemu, err = host.Versions(ctx); err != nil {
+		return o, err
+	}
+	if o.guests, err = host.Guests(ctx); err != nil {
 		return o, err
 	}
 	o.facts, err = host.Facts(ctx, "", "")
@@ -91,19 +96,24 @@ func offerOf(ctx context.Context, host libvirtHost) (o offer, err error) {
 // attributes are those of the node. Job files have constraints on them, so their
 // names and values stay; none of them changes by itself.
 func attributes(config Config, o offer) map[string]*pstructs.Attribute {
-	acceleration := accelerationKVM
-	if o.facts.Accel == vm.TCG {
-		acceleration = accelerationTCG
-	}
 	const provider = "driver.virt.provider.libvirt"
 	values := map[string]string{
-		"driver.virt.acceleration":            acceleration,
+		"driver.virt.acceleration":            accelerationName(o.facts.Accel),
 		"driver.virt.arch":                    o.facts.Arch,
 		provider + ".version":                 strconv.FormatUint(uint64(o.libvirt), 10),
 		provider + ".version.readable":        o.libvirt.String(),
 		provider + ".driver":                  "QEMU",
 		provider + ".driver.version":          strconv.FormatUint(uint64(o.qemu), 10),
 		provider + ".driver.version.readable": o.qemu.String(),
+	}
+	for _, g := range o.guests {
+		accel, err := config.accel(g.Accel)
+		if err != nil {
+			continue // a task that asks for it is refused
+		}
+		arch := "driver.virt.arch." + g.Arch
+		values[arch] = accelerationName(accel)
+		values[arch+".machines"] = strings.Join(g.Usual, ",")
 	}
 	for _, n := range o.facts.Networks {
 		network := "driver.virt.network." + n.Name
@@ -131,6 +141,15 @@ func attributes(config Config, o offer) map[string]*pstructs.Attribute {
 		all[name] = pstructs.NewBoolAttribute(true)
 	}
 	return all
+}
+
+// accelerationName is an acceleration by the name that the plugin's configuration
+// has for it.
+func accelerationName(a vm.Accel) string {
+	if a == vm.TCG {
+		return accelerationTCG
+	}
+	return accelerationKVM
 }
 
 // withdraw returns the attributes as they are now, and as "" those that were

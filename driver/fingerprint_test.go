@@ -20,6 +20,10 @@ func written(all map[string]*pstructs.Attribute) map[string]string {
 	return texts
 }
 
+func guestArch(arch string, accel vm.Accel, machines ...string) hypervisor.GuestArch {
+	return hypervisor.GuestArch{Guest: domxml.Guest{Arch: arch, Usual: machines}, Accel: accel}
+}
+
 // Job files have constraints on these.
 func TestAttributesOfTheNode(t *testing.T) {
 	config := Config{StoragePools: &StoragePools{
@@ -34,11 +38,16 @@ func TestAttributesOfTheNode(t *testing.T) {
 			Arch: "x86_64", Accel: vm.TCG,
 			Networks: []domxml.Network{{Name: "default", Bridge: "virbr0"}},
 		},
+		guests: []hypervisor.GuestArch{guestArch("x86_64", vm.TCG, "pc", "q35"), guestArch("aarch64", vm.TCG, "virt")},
 	}))
 	want := map[string]string{
 		"driver.virt":                                          "true",
 		"driver.virt.acceleration":                             "tcg",
 		"driver.virt.arch":                                     "x86_64",
+		"driver.virt.arch.x86_64":                              "tcg",
+		"driver.virt.arch.x86_64.machines":                     "pc,q35",
+		"driver.virt.arch.aarch64":                             "tcg",
+		"driver.virt.arch.aarch64.machines":                    "virt",
 		"driver.virt.provider.libvirt":                         "true",
 		"driver.virt.provider.libvirt.version":                 "9000000",
 		"driver.virt.provider.libvirt.version.readable":        "9.0.0",
@@ -57,6 +66,23 @@ func TestAttributesOfTheNode(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestArchitecturesOfANodeAreThoseThatItsConfigurationLetsRun(t *testing.T) {
+	for acceleration, want := range map[string]string{
+		accelerationAuto: "kvm tcg",
+		accelerationKVM:  "kvm ",
+		accelerationTCG:  "tcg tcg",
+	} {
+		config := emptyConfig()
+		config.Acceleration = acceleration
+		all := written(attributes(config, offer{
+			guests: []hypervisor.GuestArch{guestArch("x86_64", vm.KVM), guestArch("aarch64", vm.TCG)},
+		}))
+		if got := all["driver.virt.arch.x86_64"] + " " + all["driver.virt.arch.aarch64"]; got != want {
+			t.Errorf("with acceleration %s x86_64 and aarch64 are %q, want %q", acceleration, got, want)
+		}
 	}
 }
 

@@ -26,6 +26,7 @@ type libvirtHost interface {
 	Health(ctx context.Context) error
 	Changed() <-chan struct{}
 	Versions(ctx context.Context) (ofLibvirt, ofQEMU hypervisor.Version, err error)
+	Guests(ctx context.Context) ([]hypervisor.GuestArch, error)
 	Facts(ctx context.Context, arch, machine string) (hypervisor.Facts, error)
 
 	Reserve(ctx context.Context, network, mac string) (addr netip.Addr, wait func() error, err error)

@@ -43,6 +43,8 @@ func plan(r request) (*vm.Spec, problems) {
 	spec := &vm.Spec{
 		Name:       name,
 		Owner:      owner(r.nomad),
+		Arch:       r.facts.Arch,
+		Machine:    r.facts.Machine,
 		Accel:      accel,
 		Memory:     memory,
 		MemoryMax:  memoryMax,
@@ -54,8 +56,7 @@ func plan(r request) (*vm.Spec, problems) {
 		ConsoleLog: console.Log(name),
 	}
 	spec.VCPUs = vcpus(r.task.VCPUs, len(spec.Cores), &p)
-	spec.Arch, spec.Machine = planOS(r, &p)
-	spec.CPUModel = cpuModel(r.config.CPUModel, spec.Accel)
+	spec.CPUModel = cpuModel(r.config.CPUModel, r.facts, spec.Accel)
 	spec.Seed = planSeed(r, name, spec.Shares, &p)
 	if len(spec.Disks) > 0 {
 		pool := spec.Disks[0].Volume.Pool
@@ -177,34 +178,36 @@ func cores(n *drivers.TaskConfig, p *problems) []uint {
 	return all
 }
 
-func planOS(r request, p *problems) (arch, machine string) {
-	if r.task.OS == nil {
-		return r.facts.Arch, ""
-	}
-	if a := r.task.OS.Arch; a != "" && a != r.facts.Arch {
-		p.addf("config.os.arch", "%q is not supported yet: the host is %s, leave it out", a, r.facts.Arch)
-	}
-	return r.facts.Arch, r.task.OS.Machine
-}
-
 func planAccel(r request, p *problems) vm.Accel {
 	accel, err := r.config.accel(r.facts.Accel)
-	if err != nil {
+	switch {
+	case err != nil && !r.facts.Native:
+		p.addf("config.os.arch", "the host has no KVM for %s guests, and acceleration = \"kvm\" of the plugin wants it", r.facts.Arch)
+	case err != nil:
 		p.addf("plugin "+pluginBlock+" acceleration", "%s", err)
 	}
 	return accel
 }
 
-func cpuModel(configured string, accel vm.Accel) string {
+// cpuModel is the CPU of a guest. What the plugin's configuration names is a model
+// of the host's architecture.
+func cpuModel(configured string, f hypervisor.Facts, accel vm.Accel) string {
 	switch {
-	case configured != "":
+	case configured != "" && f.Native:
 		return configured
 	case accel == vm.KVM:
 		return vm.CPUHost
+	case f.Arch == "aarch64":
+		return tcgCPUOfARM
 	}
 	// Distributions of today are built for more than QEMU's default has.
 	return vm.CPUMaximum
 }
+
+// tcgCPUOfARM has all that distributions are built for, and no pointer
+// authentication, by which a kernel takes four times as long to boot where it is
+// emulated.
+const tcgCPUOfARM = "cortex-a72"
 
 func planInterfaces(r request, p *problems) []vm.Interface {
 	var all []vm.Interface

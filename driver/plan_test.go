@@ -35,9 +35,10 @@ func newRequest(t *testing.T, config string) request {
 		task:   task,
 		nomad:  nomadTask(),
 		facts: hypervisor.Facts{
-			Arch:  "x86_64",
-			Accel: vm.TCG,
-			Buses: []string{"ide", "fdc", "scsi", "virtio", "usb", "sata"},
+			Arch:   "x86_64",
+			Native: true,
+			Accel:  vm.TCG,
+			Buses:  []string{"ide", "fdc", "scsi", "virtio", "usb", "sata"},
 			Networks: []domxml.Network{
 				network("default", "virbr0", "192.168.122.2", "192.168.122.254"),
 				network("lab", "virbr7", "10.0.7.2", "10.0.7.9"),
@@ -119,13 +120,30 @@ func mustPlan(t *testing.T, r request) *vm.Spec {
 }
 
 func TestPlanRefusesKVMWhereThereIsNone(t *testing.T) {
-	r := newRequest(t, oneDisk)
-	r.config.Acceleration = accelerationKVM
-	r.facts.Accel = vm.TCG
-	_, p := plan(r)
-	if len(p) != 1 || !strings.Contains(p[0], "kvm is asked for, and libvirt offers none on this host") {
-		t.Errorf("the problems are %q, want one, of the acceleration", p)
+	for _, test := range []struct {
+		name   string
+		change func(*hypervisor.Facts)
+		want   string
+	}{
+		{"on the host", func(*hypervisor.Facts) {}, "kvm is asked for, and libvirt offers none on this host"},
+		{"for ARM", onARM, `config.os.arch: the host has no KVM for aarch64 guests, and acceleration = "kvm" of the plugin wants it`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRequest(t, oneDisk)
+			r.config.Acceleration = accelerationKVM
+			test.change(&r.facts)
+			_, p := plan(r)
+			if len(p) != 1 || !strings.Contains(p[0], test.want) {
+				t.Errorf("the problems are %q, want one: %s", p, test.want)
+			}
+		})
 	}
+}
+
+// onARM makes the facts those of a guest that is emulated on a PC.
+func onARM(f *hypervisor.Facts) {
+	f.Arch, f.Native, f.Machine = "aarch64", false, "virt"
+	f.Accel, f.Buses = vm.TCG, virt
 }
 
 // refusal is a task that cannot be planned, and why.
@@ -206,13 +224,6 @@ func TestPlanRefusesGuests(t *testing.T) {
 			name:   "mounts by what nobody has",
 			config: oneDisk + `mounts = "nfs"`,
 			want:   []string{`config.mounts: "nfs" is neither virtiofs nor 9p`},
-		},
-
-		{name: "the host's own architecture", config: oneDisk + `os { arch = "x86_64" machine = "q35" }`},
-		{
-			name:   "another architecture",
-			config: oneDisk + `os { arch = "aarch64" }`,
-			want:   []string{`config.os.arch: "aarch64" is not supported yet: the host is x86_64, leave it out`},
 		},
 	})
 }
@@ -383,9 +394,34 @@ func TestAccelerationAndCPUModel(t *testing.T) {
 	}
 }
 
-func TestMachineIsTheTasks(t *testing.T) {
-	if got := mustPlan(t, newRequest(t, oneDisk+`os { machine = "q35" }`)).Machine; got != "q35" {
-		t.Errorf("the machine is %q, want q35", got)
+func TestPlanOfAGuestOfAnotherArchitecture(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		config string // of the plugin
+		change func(*hypervisor.Facts)
+		want   string // arch, machine, acceleration, CPU
+	}{
+		{"the host's own", "", func(f *hypervisor.Facts) { f.Machine = "q35" }, "x86_64 q35 qemu maximum"},
+		{"ARM on a PC", "", onARM, "aarch64 virt qemu cortex-a72"},
+		{"the configured model is none of ARM's", `cpu_model = "Nehalem"`, onARM, "aarch64 virt qemu cortex-a72"},
+		{"ARM on ARM", "", func(f *hypervisor.Facts) { onARM(f); f.Native, f.Accel = true, vm.KVM }, "aarch64 virt kvm host-passthrough"},
+		{"ARM on ARM without KVM", "", func(f *hypervisor.Facts) { onARM(f); f.Native = true }, "aarch64 virt qemu cortex-a72"},
+		{"32 bits by KVM", "", func(f *hypervisor.Facts) { f.Arch, f.Native, f.Accel = "i686", false, vm.KVM }, "i686  kvm host-passthrough"},
+		{"32 bits without", `cpu_model = "Nehalem"`, func(f *hypervisor.Facts) { f.Arch, f.Native = "i686", false }, "i686  qemu maximum"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			d, _ := newDriver(t)
+			if err := setConfig(d, test.config); err != nil {
+				t.Fatal(err)
+			}
+			r := newRequest(t, oneDisk)
+			r.config = d.config
+			test.change(&r.facts)
+			s := mustPlan(t, r)
+			if got := fmt.Sprintf("%s %s %s %s", s.Arch, s.Machine, s.Accel, s.CPUModel); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+		})
 	}
 }
 

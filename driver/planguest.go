@@ -7,8 +7,49 @@ import (
 	"slices"
 	"strings"
 
+	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/vm"
 )
+
+// guestOS finds the architecture and the machine type that a task asks for among
+// those that guests can have, the host's own first; "": the default one.
+func guestOS(asked *OS, guests []hypervisor.GuestArch, p *problems) (arch, machine string) {
+	guest := guests[0]
+	if asked == nil {
+		return guest.Arch, ""
+	}
+	if asked.Arch != "" {
+		at := slices.IndexFunc(guests, func(g hypervisor.GuestArch) bool { return g.Arch == asked.Arch })
+		if at < 0 {
+			p.addf("config.os.arch", "%q is none of the architectures that guests can have on this host: %s%s",
+				asked.Arch, strings.Join(archesOf(guests), ", "), installFor(asked.Arch))
+			return guest.Arch, ""
+		}
+		guest = guests[at]
+	}
+	if asked.Machine != "" && !slices.Contains(guest.Machines, asked.Machine) {
+		p.addf("config.os.machine", "%q is no machine type of %s guests on this host; there are, versions left out: %s",
+			asked.Machine, guest.Arch, strings.Join(guest.Usual, ", "))
+		return guest.Arch, ""
+	}
+	return guest.Arch, asked.Machine
+}
+
+func archesOf(guests []hypervisor.GuestArch) []string {
+	var all []string
+	for _, g := range guests {
+		all = append(all, g.Arch)
+	}
+	return all
+}
+
+// installFor says what an architecture takes that guests often have.
+func installFor(arch string) string {
+	if arch != "aarch64" {
+		return ""
+	}
+	return "; this one takes QEMU and UEFI firmware for it, in Debian the packages qemu-system-arm and qemu-efi-aarch64"
+}
 
 // bus is how a disk is connected to the guest.
 type bus struct {
@@ -59,7 +100,7 @@ func guestSide(r request, path string, d Disk, on *mount, p *problems) vm.Disk {
 	if d.Kind == "" {
 		disk.Kind = vm.HardDisk
 	}
-	disk.Bus = busOf(r.facts.Buses, path+".bus_type", d, disk.Kind, p)
+	disk.Bus = busOf(r.facts, path+".bus_type", d, disk.Kind, p)
 	switch disk.Kind {
 	case vm.CDROM:
 		if disk.Bus == "virtio" {
@@ -82,7 +123,8 @@ func guestSide(r request, path string, d Disk, on *mount, p *problems) vm.Disk {
 
 // busOf is the bus that a disk asks for, or the one that its kind has by
 // default.
-func busOf(offered []string, path string, d Disk, kind vm.DiskKind, p *problems) string {
+func busOf(f hypervisor.Facts, path string, d Disk, kind vm.DiskKind, p *problems) string {
+	offered := f.Buses
 	if d.BusType != "" {
 		oneOf(path, d.BusType, p, busNames...)
 		if len(offered) > 0 && slices.Contains(busNames, d.BusType) && !slices.Contains(offered, d.BusType) {
@@ -90,10 +132,12 @@ func busOf(offered []string, path string, d Disk, kind vm.DiskKind, p *problems)
 		}
 		return d.BusType
 	}
-	switch kind {
-	case vm.LUN:
+	switch {
+	case kind == vm.LUN:
 		return "scsi"
-	case vm.CDROM: // what a computer of that type would have
+	case kind == vm.CDROM && f.Arch == "aarch64":
+		return "scsi" // that of the seed: SATA can be added to a virt, and is not what it has
+	case kind == vm.CDROM: // what a computer of that type would have
 		for _, b := range []string{"ide", "sata"} {
 			if slices.Contains(offered, b) {
 				return b

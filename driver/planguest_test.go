@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"nomad-driver-virt/domxml"
+	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/vm"
 )
 
@@ -15,7 +17,7 @@ import (
 var (
 	pc      = []string{"ide", "fdc", "scsi", "virtio", "usb", "sata"}
 	q35     = []string{"fdc", "scsi", "virtio", "usb", "sata"}
-	virt    = []string{"fdc", "scsi", "virtio", "usb"} // of ARM
+	virt    = []string{"fdc", "scsi", "virtio", "usb", "sata"} // of ARM
 	unknown []string
 )
 
@@ -42,12 +44,10 @@ func TestBusAndNameOfADisk(t *testing.T) {
 	}{
 		{pc, `size = "1MiB"`, "vdb virtio disk"},
 		{q35, `size = "1MiB"`, "vdb virtio disk"},
-		{virt, `size = "1MiB"`, "vdb virtio disk"},
 		{unknown, `size = "1MiB"`, "vdb virtio disk"},
 
 		{pc, `kind = "cdrom" source { image = "a.iso" }`, "hda ide cdrom"},
 		{q35, `kind = "cdrom" source { image = "a.iso" }`, "sda sata cdrom"},
-		{virt, `kind = "cdrom" source { image = "a.iso" }`, "sda scsi cdrom"},
 		{unknown, `kind = "cdrom" source { image = "a.iso" }`, "sda scsi cdrom"},
 		{pc, `kind = "cdrom" bus_type = "usb" source { volume = "a.iso" }`, "sda usb cdrom"},
 		{pc, `kind = "cdrom" bus_type = "scsi" pool = "remote" source { volume = "a.iso" }`, "sda scsi cdrom"},
@@ -89,6 +89,73 @@ func TestBusAndNameOfADisk(t *testing.T) {
 	}
 }
 
+func TestBusesOfDisksOnARM(t *testing.T) {
+	for disk, want := range map[string]string{
+		`size = "1MiB"`: "vdb virtio",
+		`kind = "cdrom" source { image = "a.iso" }`:                   "sda scsi",
+		`kind = "cdrom" bus_type = "sata" source { image = "a.iso" }`: "sda sata",
+	} {
+		r := newRequest(t, `disk { primary = true devname = "vda" size = "1MiB" } disk { `+disk+" }")
+		onARM(&r.facts)
+		d := mustPlan(t, r).Disks[1]
+		if got := d.Device + " " + d.Bus; got != want {
+			t.Errorf("disk { %s } is %s, want %s", disk, got, want)
+		}
+	}
+}
+
+func TestArchitectureAndMachineOfATask(t *testing.T) {
+	of := func(arch string, usual []string, more ...string) hypervisor.GuestArch {
+		return hypervisor.GuestArch{Guest: domxml.Guest{Arch: arch, Machines: slices.Concat(usual, more), Usual: usual}}
+	}
+	pc := of("x86_64", []string{"pc", "q35"}, "pc-q35-7.2", "microvm")
+	arm := of("aarch64", []string{"virt"}, "virt-7.2", "raspi3b")
+	both, onlyPC := []hypervisor.GuestArch{pc, arm}, []hypervisor.GuestArch{pc}
+	for _, test := range []struct {
+		name    string
+		asked   *OS
+		guests  []hypervisor.GuestArch
+		want    OS
+		problem string
+	}{
+		{name: "nothing", guests: both, want: OS{"x86_64", ""}},
+		{name: "an empty block", asked: &OS{}, guests: both, want: OS{"x86_64", ""}},
+		{name: "the host's own", asked: &OS{"x86_64", "q35"}, guests: both, want: OS{"x86_64", "q35"}},
+		{name: "a machine type alone", asked: &OS{"", "pc-q35-7.2"}, guests: both, want: OS{"x86_64", "pc-q35-7.2"}},
+		{name: "another architecture alone", asked: &OS{"aarch64", ""}, guests: both, want: OS{"aarch64", ""}},
+		{name: "another architecture", asked: &OS{"aarch64", "virt"}, guests: both, want: OS{"aarch64", "virt"}},
+		{name: "on an ARM", asked: &OS{"", "virt-7.2"}, guests: []hypervisor.GuestArch{arm, pc}, want: OS{"aarch64", "virt-7.2"}},
+		{
+			name: "one that the host does not have", asked: &OS{"riscv64", "virt"}, guests: both, want: OS{"x86_64", ""},
+			problem: `config.os.arch: "riscv64" is none of the architectures that guests can have on this host: x86_64, aarch64`,
+		},
+		{
+			name: "one that it could have", asked: &OS{"aarch64", "virt"}, guests: onlyPC, want: OS{"x86_64", ""},
+			problem: `config.os.arch: "aarch64" is none of the architectures that guests can have on this host: x86_64; ` +
+				"this one takes QEMU and UEFI firmware for it, in Debian the packages qemu-system-arm and qemu-efi-aarch64",
+		},
+		{
+			name: "a machine type that there is not", asked: &OS{"", "q36"}, guests: both, want: OS{"x86_64", ""},
+			problem: `config.os.machine: "q36" is no machine type of x86_64 guests on this host; there are, versions left out: pc, q35`,
+		},
+		{
+			name: "the machine type of another architecture", asked: &OS{"aarch64", "q35"}, guests: both, want: OS{"aarch64", ""},
+			problem: `config.os.machine: "q35" is no machine type of aarch64 guests on this host; there are, versions left out: virt`,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var p problems
+			arch, machine := guestOS(test.asked, test.guests, &p)
+			if got := (OS{arch, machine}); got != test.want {
+				t.Errorf("the guest is %+v, want %+v", got, test.want)
+			}
+			if got := strings.Join(p, "\n"); got != test.problem {
+				t.Errorf("the problem is\n%s\nwant\n%s", got, test.problem)
+			}
+		})
+	}
+}
+
 func TestPlanRefusesBusesAndKinds(t *testing.T) {
 	const source = ` source { image = "a.img" } }`
 	lun := devices("/dev/sdb")
@@ -102,7 +169,9 @@ func TestPlanRefusesBusesAndKinds(t *testing.T) {
 		refused(`disk { bus_type = "ide"`+source,
 			"config.disk[0].bus_type: the machine type has no ide; it has: virtio, scsi, sata, usb", on(q35)),
 		refused(`disk { bus_type = "sata"`+source,
-			"config.disk[0].bus_type: the machine type has no sata; it has: virtio, scsi, usb", on(virt)),
+			"config.disk[0].bus_type: the machine type has no sata; it has: virtio, scsi, usb", on([]string{"fdc", "scsi", "virtio", "usb"})),
+		refused(`disk { bus_type = "ide"`+source,
+			"config.disk[0].bus_type: the machine type has no ide; it has: virtio, scsi, sata, usb", on(virt)),
 
 		refused(`disk { kind = "floppy"`+source, `config.disk[0].kind: "floppy" is none of disk, cdrom, lun`, nil),
 		refused(`disk { size = "1MiB" primary = true } disk { kind = "cdrom" bus_type = "virtio"`+source,

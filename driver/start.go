@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -46,11 +47,7 @@ func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.D
 	found, faults := d.find(d.ctx, config, machines.store, task, cfg)
 	defer found.close()
 
-	facts, err := machines.host.Facts(d.ctx, "", machineOf(task))
-	if errors.Is(err, hypervisor.ErrRefused) && machineOf(task) != "" {
-		faults.addf("config.os.machine", "%q is no machine type of this host: %s", machineOf(task), err)
-		facts, err = machines.host.Facts(d.ctx, "", "")
-	}
+	facts, err := factsFor(d.ctx, machines.host, task, &faults)
 	if err != nil {
 		return nil, nil, fmt.Errorf("could not tell what the host can do: %w", err)
 	}
@@ -83,6 +80,22 @@ func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.D
 	return handle, network, nil
 }
 
+// factsFor reads what the host offers to the guest that a task asks for, or to its
+// own where there are none like that.
+func factsFor(ctx context.Context, host libvirtHost, task TaskConfig, p *problems) (hypervisor.Facts, error) {
+	guests, err := host.Guests(ctx)
+	if err != nil {
+		return hypervisor.Facts{}, err
+	}
+	arch, machine := guestOS(task.OS, guests, p)
+	facts, err := host.Facts(ctx, arch, machine)
+	if errors.Is(err, hypervisor.ErrRefused) && machine != "" {
+		p.addf("config.os.machine", "%q cannot be had on this host: %s", machine, err)
+		return host.Facts(ctx, arch, "")
+	}
+	return facts, err
+}
+
 func executedBy(a vm.Accel) string {
 	if a == vm.TCG {
 		return " without KVM, which is slow"
@@ -109,13 +122,6 @@ func (d *Driver) decode(cfg *drivers.TaskConfig) (TaskConfig, error) {
 		d.tell(cfg, "In config, %s", w)
 	}
 	return task, err
-}
-
-func machineOf(t TaskConfig) string {
-	if t.OS == nil {
-		return ""
-	}
-	return t.OS.Machine
 }
 
 // driverNetwork is what Nomad is told of a VM's addresses: the first interface.

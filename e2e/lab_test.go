@@ -24,6 +24,7 @@ const (
 	poolDir  = "/var/lib/virt/storage"
 	smallDir = "/var/lib/virt/small/pool" // of the pool "small", on a file system of 256 MiB
 	imageDir = "/var/lib/virt/images"
+	nvramDir = "/var/lib/libvirt/qemu/nvram" // where libvirt keeps the settings of UEFI
 	lab      = "../lab/lab"
 
 	// How long to wait for what comes of a job. Guests run without KVM, and two
@@ -167,6 +168,7 @@ func nothingLeft(t *testing.T, own ...string) {
 		keep("consoles", listed(t, "/var/log/libvirt/nomad-driver-virt"))
 		qemu, _ := try("pgrep", "-a", "qemu|virtiofsd")
 		keep("processes", qemu)
+		keep("settings of firmware", listed(t, nvramDir))
 		keep("Nomad volumes", without(nomadVolumes(t), own...))
 		keep("loop devices", without(loopDevices(t), own...))
 		if len(left) > 0 {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/digitalocean/go-libvirt"
 
@@ -16,25 +18,72 @@ import (
 
 // Facts is what a plan needs to know of the host.
 type Facts struct {
-	Arch     string // the host's, by libvirt's name
+	Arch     string // the guest's, by libvirt's name
+	Native   bool   // whether that is the host's own
+	Machine  string // the guest's machine type; empty: libvirt's default
 	Accel    vm.Accel
 	VirtioFS bool     // whether directories can be shared by virtiofs
 	Buses    []string // that a disk of the machine type can be on
 	Networks []domxml.Network
 }
 
+// GuestArch is an architecture that guests can have on a host.
+type GuestArch struct {
+	domxml.Guest
+	Accel vm.Accel
+}
+
 type factsKey struct{ arch, machine string }
 
 type domainCapabilities struct {
-	arch  string
 	accel vm.Accel
 	offer domxml.Offer
 }
 
+// Guests lists the architectures that guests can have, the host's own first. It
+// looks anew each time: QEMU may have been installed for another one.
+func (h *Host) Guests(ctx context.Context) ([]GuestArch, error) {
+	host, err := h.hostCapabilities(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var native, foreign []GuestArch
+	for _, g := range host.Guests {
+		if !domxml.MakesGuests(g.Arch) {
+			continue
+		}
+		caps, err := h.capabilities(ctx, factsKey{g.Arch, domxml.DefaultMachine(g.Arch)})
+		switch {
+		case err != nil && (g.Arch == host.Arch || !errors.Is(err, ErrRefused)):
+			return nil, err
+		case err != nil: // its firmware is missing, for one
+		case g.Arch == host.Arch:
+			native = append(native, GuestArch{g, caps.accel})
+		default:
+			foreign = append(foreign, GuestArch{g, caps.accel})
+		}
+	}
+	if len(native) == 0 {
+		return nil, fmt.Errorf("%w: it finds no QEMU for the host's own architecture, %s", ErrRefused, host.Arch)
+	}
+	slices.SortFunc(foreign, func(a, b GuestArch) int { return strings.Compare(a.Arch, b.Arch) })
+	return append(native, foreign...), nil
+}
+
 // Facts reads what the host offers to a guest of an architecture and machine
-// type; empty: the host's own, and libvirt's default. What a machine type that
-// libvirt does not know gets is ErrRefused, with libvirt's words.
+// type; empty: the host's own, and the default one. What libvirt does not know,
+// or has no firmware for, is ErrRefused.
 func (h *Host) Facts(ctx context.Context, arch, machine string) (Facts, error) {
+	host, err := h.hostCapabilities(ctx)
+	if err != nil {
+		return Facts{}, err
+	}
+	if arch == "" {
+		arch = host.Arch
+	}
+	if machine == "" {
+		machine = domxml.DefaultMachine(arch)
+	}
 	caps, err := h.capabilities(ctx, factsKey{arch, machine})
 	if err != nil {
 		return Facts{}, err
@@ -44,7 +93,9 @@ func (h *Host) Facts(ctx context.Context, arch, machine string) (Facts, error) {
 		return Facts{}, err
 	}
 	return Facts{
-		Arch:     caps.arch,
+		Arch:     arch,
+		Native:   arch == host.Arch,
+		Machine:  machine,
 		Accel:    caps.accel,
 		VirtioFS: caps.offer.VirtioFS && virtiofsdInstalled(vhostUserDirs),
 		Buses:    caps.offer.Buses,
@@ -70,6 +121,14 @@ func (v Version) String() string {
 	return fmt.Sprintf("%d.%d.%d", v/1_000_000, v/1_000%1_000, v%1_000)
 }
 
+func (h *Host) hostCapabilities(ctx context.Context) (domxml.Capabilities, error) {
+	document, err := call(ctx, h, "reading the host's capabilities", (*libvirt.Libvirt).Capabilities)
+	if err != nil {
+		return domxml.Capabilities{}, err
+	}
+	return domxml.ParseCapabilities(string(document))
+}
+
 // capabilities asks once in the life of a connection: libvirt may probe QEMU
 // to answer.
 func (h *Host) capabilities(ctx context.Context, key factsKey) (domainCapabilities, error) {
@@ -93,18 +152,10 @@ func (h *Host) capabilities(ctx context.Context, key factsKey) (domainCapabiliti
 }
 
 func (h *Host) askCapabilities(ctx context.Context, key factsKey) (domainCapabilities, error) {
-	document, err := call(ctx, h, "reading the host's capabilities", (*libvirt.Libvirt).Capabilities)
-	if err != nil {
-		return domainCapabilities{}, err
-	}
-	arch, err := domxml.ParseHostArch(string(document))
-	if err != nil {
-		return domainCapabilities{}, err
-	}
-	found := domainCapabilities{arch: arch, accel: vm.KVM}
+	found := domainCapabilities{accel: vm.KVM}
 	offered, err := h.domainCapabilities(ctx, key, vm.KVM)
 	if errors.Is(err, ErrRefused) {
-		// That is how libvirt says that there is no KVM.
+		// That is how libvirt says that there is no KVM, or not for this one.
 		found.accel = vm.TCG
 		offered, err = h.domainCapabilities(ctx, key, vm.TCG)
 	}
@@ -112,7 +163,19 @@ func (h *Host) askCapabilities(ctx context.Context, key factsKey) (domainCapabil
 		return domainCapabilities{}, err
 	}
 	found.offer, err = domxml.ParseOffer(offered)
+	if err == nil && domxml.NeedsUEFI(key.arch) && !found.offer.UEFI {
+		err = fmt.Errorf("%w: the host has no UEFI firmware for %s guests of machine type %s%s",
+			ErrRefused, key.arch, key.machine, firmwareHint(key))
+	}
 	return found, err
+}
+
+// firmwareHint says where to get firmware, where there is any.
+func firmwareHint(key factsKey) string {
+	if key.machine != domxml.DefaultMachine(key.arch) {
+		return ""
+	}
+	return "; Debian has it in package qemu-efi-" + key.arch
 }
 
 func (h *Host) domainCapabilities(ctx context.Context, key factsKey, accel vm.Accel) (string, error) {

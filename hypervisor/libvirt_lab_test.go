@@ -735,6 +735,61 @@ func TestFacts(t *testing.T) {
 	mustSay(t, err, "hyp-machine")
 	_, err = h.Facts(t.Context(), "hyp-arch", "")
 	mustSay(t, err, "hyp-arch")
+	_, err = h.Facts(t.Context(), "aarch64", "raspi3b")
+	mustSay(t, err, "no UEFI firmware for aarch64 guests of machine type raspi3b")
+}
+
+func TestGuestsOfOtherArchitectures(t *testing.T) {
+	h := connected(t, system)
+	guests, err := h.Guests(t.Context())
+	must(t, err)
+	var got []string
+	for _, g := range guests {
+		got = append(got, fmt.Sprintf("%s %s %q", g.Arch, g.Accel, g.Usual))
+		if !slices.Contains(g.Machines, g.Usual[0]) {
+			t.Errorf("the machine types of %s are %q, want %s among them", g.Arch, g.Machines, g.Usual[0])
+		}
+	}
+	want := []string{`x86_64 qemu ["pc" "q35"]`, `aarch64 qemu ["virt"]`, `i686 qemu ["pc" "q35"]`}
+	if !slices.Equal(got, want) {
+		t.Errorf("guests can be %q, want %q", got, want)
+	}
+	facts, err := h.Facts(t.Context(), "aarch64", "")
+	must(t, err)
+	if facts.Arch != "aarch64" || facts.Native || facts.Machine != "virt" || facts.Accel != vm.TCG {
+		t.Errorf("without a machine type a guest for ARM is %+v, want a virt by TCG", facts)
+	}
+}
+
+// UEFI keeps its settings in a file of each domain's.
+func TestFirmwareSettingsGoWithTheDomain(t *testing.T) {
+	h := connected(t, system)
+	for _, test := range []struct {
+		name, arch, machine, cpu string
+		vcpus, settings          int
+	}{
+		{"hyp-i686", "i686", "", vm.CPUMaximum, 1, 0},
+		{"hyp-arm", "aarch64", "virt", "cortex-a72", 9, 1}, // CPUs: more than GIC 2 can have
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := machine(t, h, test.name)
+			s.Arch, s.Machine, s.CPUModel, s.VCPUs = test.arch, test.machine, test.cpu, test.vcpus
+			settings := func() []string {
+				found, _ := filepath.Glob("/var/lib/libvirt/qemu/nvram/" + test.name + "*")
+				return found
+			}
+			must(t, h.Define(t.Context(), s))
+			must(t, h.Start(t.Context(), test.name))
+			if found := settings(); len(found) != test.settings {
+				t.Errorf("while the domain runs there are %q, want %d files", found, test.settings)
+			}
+			must(t, h.Destroy(t.Context(), test.name))
+			must(t, h.Undefine(t.Context(), test.name))
+			if found := settings(); len(found) != 0 {
+				t.Errorf("the domain is gone, and left %q", found)
+			}
+		})
+	}
 }
 
 func TestVersion(t *testing.T) {
