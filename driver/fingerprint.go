@@ -31,10 +31,8 @@ func (d *Driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, 
 		for {
 			changed := machines.host.Changed()
 			report, seen := fingerprint(ctx, config, machines.host, machines.store)
-			if seen {
-				report.Attributes = withdraw(last, report.Attributes)
-				last = report.Attributes
-			}
+			last = attributesAfter(last, report.Attributes, seen)
+			report.Attributes = last
 			select {
 			case reports <- report:
 			case <-ctx.Done():
@@ -152,9 +150,15 @@ func accelerationName(a vm.Accel) string {
 	return accelerationKVM
 }
 
-// withdraw returns the attributes as they are now, and as "" those that were
-// there before: a node keeps what is not said to be gone.
-func withdraw(last, now map[string]*pstructs.Attribute) map[string]*pstructs.Attribute {
+// attributesAfter returns the attributes to report after those that were reported
+// last: as they are now, and as "" those that were there before, since a node
+// keeps what is not said to be gone. Where the host could not be seen they stay as
+// they were: Nomad compares a report with the one before it alone, and would not
+// take notice of what goes meanwhile.
+func attributesAfter(last, now map[string]*pstructs.Attribute, seen bool) map[string]*pstructs.Attribute {
+	if !seen && last != nil {
+		return last
+	}
 	all := maps.Clone(now)
 	for name := range last {
 		if _, is := now[name]; !is {

@@ -94,17 +94,22 @@ func TestAttributesThatAreGoneAreWithdrawn(t *testing.T) {
 		}
 		return all
 	}
-	last := withdraw(nil, of("a", "b"))
-	for i, want := range []map[string]string{
-		{"a": "here", "b": ""},
-		{"a": "here", "b": ""}, // still: the node may not have heard
+	last := attributesAfter(nil, of("driver"), false)
+	for i, test := range []struct {
+		now  map[string]*pstructs.Attribute
+		seen bool
+		want map[string]string
+	}{
+		{of("driver", "a", "b"), true, map[string]string{"driver": "here", "a": "here", "b": "here"}},
+		{of("driver"), false, map[string]string{"driver": "here", "a": "here", "b": "here"}},
+		{of("driver", "a"), true, map[string]string{"driver": "here", "a": "here", "b": ""}},
+		{of("driver", "a"), true, map[string]string{"driver": "here", "a": "here", "b": ""}}, // still: the node may not have heard
+		{of("driver"), false, map[string]string{"driver": "here", "a": "here", "b": ""}},
+		{of("driver", "a", "b"), true, map[string]string{"driver": "here", "a": "here", "b": "here"}},
 	} {
-		last = withdraw(last, of("a"))
-		if diff := cmp.Diff(want, written(last)); diff != "" {
+		last = attributesAfter(last, test.now, test.seen)
+		if diff := cmp.Diff(test.want, written(last)); diff != "" {
 			t.Errorf("report %d (-want +got):\n%s", i, diff)
 		}
-	}
-	if diff := cmp.Diff(map[string]string{"a": "here", "b": "here"}, written(withdraw(last, of("a", "b")))); diff != "" {
-		t.Errorf("one that is back (-want +got):\n%s", diff)
 	}
 }
