@@ -1,0 +1,117 @@
+//go:build lab
+
+package hypervisor_test
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/digitalocean/go-libvirt"
+	"github.com/digitalocean/go-libvirt/socket/dialers"
+
+	"nomad-driver-virt/hypervisor"
+	"nomad-driver-virt/hypervisor/hypervisortest"
+	"nomad-driver-virt/vm"
+)
+
+// libvirtd is the socket of the lab's.
+const libvirtd = "/run/libvirt/libvirt-sock"
+
+// host returns the libvirt at a URI, connected.
+func host(t *testing.T, uri string) *hypervisor.Host {
+	t.Helper()
+	h, err := hypervisor.New(uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		h.Run(t.Context())
+	}()
+	t.Cleanup(func() { <-ended })
+	if err := h.Health(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// otherHand is a connection to libvirt beside that of a Host.
+type otherHand struct{ *libvirt.Libvirt }
+
+func newOtherHand(t *testing.T, uri libvirt.ConnectURI) otherHand {
+	t.Helper()
+	c := libvirt.NewWithDialer(dialers.NewLocal())
+	if err := c.ConnectToURI(uri); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Disconnect() })
+	return otherHand{c}
+}
+
+func (o otherHand) kill(name string) error {
+	d, err := o.DomainLookupByName(name)
+	if err != nil {
+		return err
+	}
+	return o.DomainDestroy(d)
+}
+
+func (o otherHand) shutdown(name string) error {
+	d, err := o.DomainLookupByName(name)
+	if err != nil {
+		return err
+	}
+	return o.DomainShutdown(d)
+}
+
+func (o otherHand) forget(pool string) error {
+	p, err := o.StoragePoolLookupByName(pool)
+	if err != nil {
+		return err
+	}
+	return errors.Join(o.StoragePoolDestroy(p), o.StoragePoolUndefine(p))
+}
+
+func (o otherHand) lists(v vm.Volume) bool {
+	p, err := o.StoragePoolLookupByName(v.Pool)
+	if err == nil {
+		_, err = o.StorageVolLookupByName(p, v.Name)
+	}
+	return err == nil
+}
+
+// libvirt's driver for tests has guests that listen at once, and keeps volumes in
+// mind rather than as files. A Host can ask it for no address: it has no leases,
+// and no difference between a network's running and its stored definition.
+func TestLibvirtWithoutQEMUIsAHypervisor(t *testing.T) {
+	relay := hypervisortest.NewRelay(t, libvirtd)
+	other := newOtherHand(t, libvirt.TestDefault)
+	hypervisortest.TestHypervisor(t, hypervisortest.Subject{
+		Hypervisor: host(t, relay.URI()),
+		Accel:      "test",
+		Arch:       "i686",
+		Kill:       other.kill,
+		PowerOff:   other.shutdown,
+		HasVolume:  other.lists,
+		Forget:     other.forget,
+	})
+}
+
+// QEMU's guests are firmware here that finds nothing to boot, and hears nothing.
+func TestLibvirtWithQEMUIsAHypervisor(t *testing.T) {
+	other := newOtherHand(t, libvirt.QEMUSystem)
+	hypervisortest.TestHypervisor(t, hypervisortest.Subject{
+		Hypervisor: host(t, "qemu:///system"),
+		Accel:      vm.TCG,
+		Arch:       "x86_64",
+		Kill:       other.kill,
+		HasVolume: func(v vm.Volume) bool {
+			_, err := os.Stat(v.Path)
+			return err == nil
+		},
+		Forget:  other.forget,
+		Network: "default",
+	})
+}
