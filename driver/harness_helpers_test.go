@@ -1,0 +1,267 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/nomad/plugins/base"
+	"github.com/hashicorp/nomad/plugins/drivers"
+	"github.com/hashicorp/nomad/plugins/drivers/testutils"
+
+	"nomad-driver-virt/hypervisor/hypervisortest"
+	"nomad-driver-virt/vm"
+)
+
+// noted are things on a host that are known by a VM's name, in memory.
+type noted struct {
+	mu    sync.Mutex // guards the fields below
+	names []string
+	err   error // the answer to what adds one
+}
+
+func (n *noted) add(name string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.err == nil {
+		n.names = append(n.names, name)
+	}
+	return n.err
+}
+
+func (n *noted) remove(name string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.names = slices.DeleteFunc(n.names, func(is string) bool { return is == name })
+	return nil
+}
+
+func (n *noted) fail(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.err = err
+}
+
+func (n *noted) all() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.names)
+}
+
+// notedPorts publishes ports by taking note of whose they are.
+type notedPorts struct{ noted }
+
+func (p *notedPorts) Publish(_ context.Context, of vm.Publication) error { return p.add(of.VM) }
+func (p *notedPorts) Withdraw(_ context.Context, name string) error      { return p.remove(name) }
+
+// notedShares shows directories by taking note of whose they are.
+type notedShares struct{ noted }
+
+func (s *notedShares) Attach(shares []vm.Share) error {
+	for _, share := range shares {
+		if err := s.add(filepath.Base(filepath.Dir(share.Mount))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *notedShares) Detach(name string) error { return s.remove(name) }
+
+// client is a host in memory, as plugins of Nomad's that follow one another see
+// it.
+type client struct {
+	host   *hypervisortest.Memory
+	ports  notedPorts
+	shares notedShares
+	pool   string // the directory of its pool
+}
+
+func newClient(t *testing.T) *client {
+	t.Helper()
+	// Nomad's harness has a log of its own, and sockets that go with the directory.
+	t.Setenv("NOMAD_TEST_LOG_LEVEL", "off")
+	t.Setenv("TMPDIR", t.TempDir())
+	return &client{host: hypervisortest.NewMemory(), pool: t.TempDir()}
+}
+
+// plugin is a driver that Nomad's harness serves by gRPC, as Nomad's client would
+// have it.
+type plugin struct {
+	*testutils.DriverHarness
+	kill context.CancelFunc // ends its process, as far as that does anything
+}
+
+// plugin begins a process of the driver. It ends with the test, if not before. The
+// harness could be killed as well, but its two ends race with each other then.
+func (c *client) plugin(t *testing.T) *plugin {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	d := New(ctx, "0.0.0-test", hclog.NewNullLogger())
+	d.around = around{
+		libvirt: func(Libvirt) (libvirtHost, error) { return c.host, nil },
+		ports:   &c.ports,
+		shares:  &c.shares,
+	}
+	t.Cleanup(cancel)
+	p := &plugin{testutils.NewDriverHarness(t, d), cancel}
+	config := Config{StoragePools: &StoragePools{Default: "pool", Directory: map[string]DirectoryPool{"pool": {Path: c.pool}}}}
+	var encoded []byte
+	mustDo(t, base.MsgPackEncode(&encoded, &config))
+	mustDo(t, p.SetConfig(&base.Config{PluginConfig: encoded, AgentConfig: &base.AgentConfig{}}))
+	return p
+}
+
+func mustDo(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// emptyTask is a task with an empty disk and one interface. The harness could
+// make its directories, by mounts where it is root: they are made here.
+func emptyTask(t *testing.T) *drivers.TaskConfig {
+	t.Helper()
+	cfg := nomadTask()
+	cfg.AllocDir = t.TempDir()
+	dir := cfg.TaskDir()
+	for _, path := range []string{dir.SharedAllocDir, dir.LocalDir, dir.SecretsDir} {
+		mustDo(t, os.MkdirAll(path, 0o755))
+	}
+	mustDo(t, cfg.EncodeConcreteDriverConfig(&TaskConfig{
+		Disks:             []Disk{{Size: "1MiB"}},
+		NetworkInterfaces: []NetworkInterface{{Bridge: &Bridge{Name: "virbr0", Ports: []string{"http"}}}},
+	}))
+	return cfg
+}
+
+// vmOf is the name of a task's VM.
+func vmOf(cfg *drivers.TaskConfig) string { return vmName(cfg.Name, cfg.ID) }
+
+// start starts a task, and returns its handle.
+func (p *plugin) start(t *testing.T, cfg *drivers.TaskConfig) *drivers.TaskHandle {
+	t.Helper()
+	handle, _, err := p.StartTask(cfg)
+	mustDo(t, err)
+	return handle
+}
+
+// wait has somebody wait for the end of a task.
+func (p *plugin) wait(t *testing.T, cfg *drivers.TaskConfig) <-chan *drivers.ExitResult {
+	t.Helper()
+	results, err := p.WaitTask(deadline(t), cfg.ID)
+	mustDo(t, err)
+	return results
+}
+
+// mustExit tells whether a task has ended as it is to, and why: in the words of
+// the error; "" is for none.
+func mustExit(t *testing.T, results <-chan *drivers.ExitResult, code, signal int, why string) {
+	t.Helper()
+	result, is := <-results // it ends with its context
+	if !is {
+		t.Fatal("no result was delivered")
+	}
+	said := ""
+	if result.Err != nil {
+		said = result.Err.Error()
+	}
+	if result.ExitCode != code || result.Signal != signal || !strings.Contains(said, why) || (why == "") != (said == "") {
+		t.Errorf("the task ended with code %d, signal %d, error %q, want %d, %d, %q",
+			result.ExitCode, result.Signal, said, code, signal, why)
+	}
+}
+
+// mustBeIn tells whether a task is in a state.
+func (p *plugin) mustBeIn(t *testing.T, cfg *drivers.TaskConfig, state drivers.TaskState) {
+	t.Helper()
+	status, err := p.InspectTask(cfg.ID)
+	if err != nil || status.State != state {
+		t.Errorf("the task is %+v, %v, want its state to be %s", status, err, state)
+	}
+}
+
+// mustBeUnknown tells whether a task is not known. gRPC leaves of an error its
+// words.
+func (p *plugin) mustBeUnknown(t *testing.T, cfg *drivers.TaskConfig) {
+	t.Helper()
+	status, err := p.InspectTask(cfg.ID)
+	if err == nil || !strings.Contains(err.Error(), drivers.ErrTaskNotFound.Error()) {
+		t.Errorf("the task is %+v, %v, want %v", status, err, drivers.ErrTaskNotFound)
+	}
+}
+
+// listening is an event that tells that somebody listens.
+const listening = "somebody listens"
+
+// events returns what is told from now on: by gRPC it takes some time until one
+// is heard.
+func (p *plugin) events(t *testing.T, cfg *drivers.TaskConfig) <-chan *drivers.TaskEvent {
+	t.Helper()
+	events, err := p.TaskEvents(deadline(t))
+	mustDo(t, err)
+	eventually(t, "an event is heard", func() bool {
+		p.Impl().(*Driver).tell(cfg, listening)
+		select {
+		case <-events:
+			return true
+		default:
+			return false
+		}
+	})
+	return events
+}
+
+func nextEvent(t *testing.T, events <-chan *drivers.TaskEvent) *drivers.TaskEvent {
+	t.Helper()
+	for e := range events {
+		if e.Message != listening {
+			return e
+		}
+	}
+	t.Fatal("no event was told")
+	return nil
+}
+
+// left is all that there is on the host of VMs.
+func (c *client) left(t *testing.T) []string {
+	t.Helper()
+	volumes, err := os.ReadDir(c.pool)
+	mustDo(t, err)
+	all := slices.Concat(c.host.Left(), c.ports.all(), c.shares.all())
+	for _, v := range volumes {
+		all = append(all, v.Name())
+	}
+	return all
+}
+
+func (c *client) nothingLeft(t *testing.T) {
+	t.Helper()
+	if left := c.left(t); len(left) != 0 {
+		t.Errorf("on the host is left %q", left)
+	}
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for ctx := deadline(t); !holds(); {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("not within %s: %s", testDeadline, what)
+		case <-look.C:
+		}
+	}
+}
+
+var errBroken = errors.New("it is broken")

@@ -1,0 +1,455 @@
+package driver
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/nomad/nomad/structs"
+	"github.com/hashicorp/nomad/plugins/drivers"
+
+	"nomad-driver-virt/hypervisor"
+	"nomad-driver-virt/vm"
+)
+
+// These tests ask for what Nomad's client asks for, as it does: by gRPC. VMs are
+// in memory.
+
+func TestTaskFromStartToEnd(t *testing.T) {
+	c := newClient(t)
+	p, cfg := c.plugin(t), emptyTask(t)
+	handle, network, err := p.StartTask(cfg)
+	mustDo(t, err)
+	if handle.State != drivers.TaskStateRunning || handle.Config.ID != cfg.ID {
+		t.Errorf("the handle is of task %s in state %s, want %s, running", handle.Config.ID, handle.State, cfg.ID)
+	}
+	want := &drivers.DriverNetwork{IP: "192.168.122.2", PortMap: map[string]int{"http": 8000}}
+	if diff := cmp.Diff(want, network); diff != "" {
+		t.Errorf("the network (-want +got):\n%s", diff)
+	}
+	if guest, err := c.host.Guest(t.Context(), vmOf(cfg)); err != nil || guest != hypervisor.GuestRuns {
+		t.Errorf("the guest is %d, %v, want it to run", guest, err)
+	}
+	status, err := p.InspectTask(cfg.ID)
+	mustDo(t, err)
+	if status.State != drivers.TaskStateRunning || status.StartedAt.IsZero() || !status.CompletedAt.IsZero() ||
+		status.DriverAttributes["vm"] != vmOf(cfg) {
+		t.Errorf("the status of a task that runs is %+v", status)
+	}
+	ended := p.wait(t, cfg)
+
+	mustDo(t, p.StopTask(cfg.ID, time.Minute, "SIGINT"))
+	mustExit(t, ended, 0, 0, "")
+	status, err = p.InspectTask(cfg.ID)
+	mustDo(t, err)
+	if status.State != drivers.TaskStateExited || status.CompletedAt.Before(status.StartedAt) ||
+		status.ExitResult == nil || status.ExitResult.ExitCode != 0 {
+		t.Errorf("the status of a task that has ended is %+v, with the result %+v", status, status.ExitResult)
+	}
+	mustDo(t, p.DestroyTask(cfg.ID, false))
+	p.mustBeUnknown(t, cfg)
+	c.nothingLeft(t)
+}
+
+func TestStopIsIdempotent(t *testing.T) {
+	c := newClient(t)
+	p, cfg := c.plugin(t), emptyTask(t)
+	p.start(t, cfg)
+	mustDo(t, c.host.Deafen(vmOf(cfg)))
+	stopped := make(chan error)
+	for range 3 {
+		go func() { stopped <- p.StopTask(cfg.ID, 50*time.Millisecond, "") }()
+	}
+	for range 3 {
+		if err := <-stopped; err != nil {
+			t.Errorf("one of several stops at the same time: %v, want no error", err)
+		}
+	}
+	if err := p.StopTask(cfg.ID, time.Minute, ""); err != nil {
+		t.Errorf("the stop of a task that has ended: %v, want no error", err)
+	}
+	mustExit(t, p.wait(t, cfg), 137, 9, "") // it was Nomad's own hand
+}
+
+func TestStopFailsWhileTheHypervisorIsAway(t *testing.T) {
+	c := newClient(t)
+	p, cfg := c.plugin(t), emptyTask(t)
+	p.start(t, cfg)
+	c.host.GoAway()
+	if err := p.StopTask(cfg.ID, time.Millisecond, ""); err == nil {
+		t.Error("a VM that cannot be destroyed is said to be stopped")
+	}
+	p.mustBeIn(t, cfg, drivers.TaskStateRunning)
+	c.host.ComeBack()
+	mustDo(t, p.StopTask(cfg.ID, time.Minute, ""))
+	p.mustBeIn(t, cfg, drivers.TaskStateExited)
+}
+
+func TestEndIsToldToAllWhoWait(t *testing.T) {
+	c := newClient(t)
+	p, cfg := c.plugin(t), emptyTask(t)
+	p.start(t, cfg)
+	var all []<-chan *drivers.ExitResult
+	for range 3 {
+		all = append(all, p.wait(t, cfg))
+	}
+	mustDo(t, c.host.Crash(vmOf(cfg)))
+	for _, ended := range append(all, p.wait(t, cfg)) {
+		mustExit(t, ended, 1, 0, "crashed")
+	}
+}
+
+func TestExitTellsHowTheVMEnded(t *testing.T) {
+	c := newClient(t)
+	for _, test := range []struct {
+		name         string
+		end          func(p *plugin, cfg *drivers.TaskConfig) error
+		code, signal int
+		why          string
+	}{
+		{"its guest turned itself off", func(_ *plugin, cfg *drivers.TaskConfig) error { return c.host.PowerOff(vmOf(cfg)) }, 0, 0, ""},
+		{"another hand destroyed it", func(_ *plugin, cfg *drivers.TaskConfig) error { return c.host.Kill(vmOf(cfg)) }, 137, 9, "another hand"},
+		{"QEMU crashed", func(_ *plugin, cfg *drivers.TaskConfig) error { return c.host.Crash(vmOf(cfg)) }, 1, 0, "crashed"},
+		{"it was undefined and destroyed", func(_ *plugin, cfg *drivers.TaskConfig) error {
+			mustDo(t, c.host.Undefine(t.Context(), vmOf(cfg)))
+			return c.host.Kill(vmOf(cfg))
+		}, 137, 9, "another hand"},
+		{"Nomad stopped it", func(p *plugin, cfg *drivers.TaskConfig) error { return p.StopTask(cfg.ID, time.Minute, "") }, 0, 0, ""},
+		{"Nomad stopped it when it was paused", func(p *plugin, cfg *drivers.TaskConfig) error {
+			mustDo(t, c.host.Suspend(t.Context(), vmOf(cfg)))
+			return p.StopTask(cfg.ID, time.Minute, "")
+		}, 0, 0, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p, cfg := c.plugin(t), emptyTask(t)
+			p.start(t, cfg)
+			ended := p.wait(t, cfg)
+			mustDo(t, test.end(p, cfg))
+			mustExit(t, ended, test.code, test.signal, test.why)
+			mustDo(t, p.DestroyTask(cfg.ID, false))
+			c.nothingLeft(t)
+		})
+	}
+}
+
+func TestStartThatFailsHalfWayLeavesNothing(t *testing.T) {
+	for method, step := range map[string]string{
+		"Define": "define the VM", "Reserve": "choose an address", "CreateVolume": "make disk vda",
+		"attach": "share the allocation's directories", "publish": "publish ports",
+		"Start": "start the VM", "Resume": "let the guest run",
+	} {
+		t.Run(method, func(t *testing.T) {
+			c := newClient(t)
+			p, cfg := c.plugin(t), emptyTask(t)
+			fail := func(err error) {
+				switch method {
+				case "attach":
+					c.shares.fail(err)
+				case "publish":
+					c.ports.fail(err)
+				default:
+					c.host.Fail(method, err)
+				}
+			}
+			fail(errBroken)
+			_, _, err := p.StartTask(cfg)
+			if err == nil || !strings.Contains(err.Error(), "could not "+step) || !strings.Contains(err.Error(), errBroken.Error()) {
+				t.Errorf("the error is %v, want it to say that it could not %s because %v", err, step, errBroken)
+			}
+			p.mustBeUnknown(t, cfg)
+			c.nothingLeft(t)
+
+			fail(nil)
+			p.start(t, cfg) // nothing is in its way
+			p.mustBeIn(t, cfg, drivers.TaskStateRunning)
+		})
+	}
+}
+
+func TestTaskIsNotStartedTwice(t *testing.T) {
+	c := newClient(t)
+	p, cfg := c.plugin(t), emptyTask(t)
+	p.start(t, cfg)
+	if _, _, err := p.StartTask(cfg); err == nil || !strings.Contains(err.Error(), "started already") {
+		t.Errorf("the second start of a task: %v, want an error", err)
+	}
+	p.mustBeIn(t, cfg, drivers.TaskStateRunning)
+}
+
+func TestStartIsTriedAgainWhenTheHypervisorIsAway(t *testing.T) {
+	c := newClient(t)
+	p, cfg := c.plugin(t), emptyTask(t)
+	c.host.GoAway()
+	if _, _, err := p.StartTask(cfg); !structs.IsRecoverable(err) {
+		t.Errorf("the error is %v, want one after which Nomad tries again", err)
+	}
+	c.host.ComeBack()
+	p.start(t, cfg)
+}
+
+func TestTaskIsRecoveredByTheNextPlugin(t *testing.T) {
+	c := newClient(t)
+	for _, test := range []struct {
+		name         string
+		meanwhile    func(name string) error // when no plugin is there
+		afterwards   func(name string) error
+		code, signal int
+		why          string
+	}{
+		{"it runs", nil, c.host.PowerOff, 0, 0, ""},
+		{"it has ended", c.host.PowerOff, nil, 0, 0, ""},
+		{"it was destroyed", c.host.Kill, nil, 137, 9, "another hand"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cfg, first := emptyTask(t), c.plugin(t)
+			handle := first.start(t, cfg)
+			before, err := first.InspectTask(cfg.ID)
+			mustDo(t, err)
+			first.kill()
+			if test.meanwhile != nil {
+				mustDo(t, test.meanwhile(vmOf(cfg)))
+			}
+
+			p := c.plugin(t)
+			mustDo(t, p.RecoverTask(handle))
+			ended := p.wait(t, cfg)
+			if test.afterwards != nil {
+				after, err := p.InspectTask(cfg.ID)
+				mustDo(t, err)
+				if diff := cmp.Diff(before, after); diff != "" {
+					t.Errorf("the task's status (-before +after):\n%s", diff)
+				}
+				mustDo(t, test.afterwards(vmOf(cfg)))
+			}
+			mustExit(t, ended, test.code, test.signal, test.why)
+			mustDo(t, p.DestroyTask(cfg.ID, false))
+			c.nothingLeft(t)
+		})
+	}
+}
+
+func TestTaskWhoseVMIsGoneIsNotRecovered(t *testing.T) {
+	c := newClient(t)
+	first, cfg := c.plugin(t), emptyTask(t)
+	handle := first.start(t, cfg)
+	first.kill()
+	mustDo(t, c.host.Undefine(t.Context(), vmOf(cfg)))
+	mustDo(t, c.host.Kill(vmOf(cfg)))
+
+	p := c.plugin(t)
+	if err := p.RecoverTask(handle); err == nil || !strings.Contains(err.Error(), "is gone") {
+		t.Errorf("the error is %v, want it to say that the VM is gone", err)
+	}
+	p.mustBeUnknown(t, cfg)
+	// The reservation is known from the domain alone.
+	if left := c.left(t); len(left) != 1 || !strings.HasPrefix(left[0], "52:54:") {
+		t.Errorf("on the host is left %q, want the reservation alone", left)
+	}
+}
+
+func TestRecoveryOutlastsTheAbsenceOfTheHypervisor(t *testing.T) {
+	c := newClient(t)
+	for name, ends := range map[string]func(name string) error{"it ends later": nil, "it has ended meanwhile": c.host.PowerOff} {
+		t.Run(name, func(t *testing.T) {
+			first, cfg := c.plugin(t), emptyTask(t)
+			handle := first.start(t, cfg)
+			first.kill()
+			c.host.GoAway()
+
+			p := c.plugin(t)
+			mustDo(t, p.RecoverTask(handle))
+			p.mustBeIn(t, cfg, drivers.TaskStateRunning)
+			ended := p.wait(t, cfg)
+			if ends != nil {
+				mustDo(t, ends(vmOf(cfg)))
+				p.mustBeIn(t, cfg, drivers.TaskStateRunning) // nobody can tell
+			}
+			c.host.ComeBack()
+			if ends == nil {
+				mustDo(t, p.StopTask(cfg.ID, time.Minute, ""))
+			}
+			mustExit(t, ended, 0, 0, "")
+			mustDo(t, p.DestroyTask(cfg.ID, false))
+			c.nothingLeft(t)
+		})
+	}
+}
+
+func TestTaskThatRunsIsDestroyedByForceAlone(t *testing.T) {
+	c := newClient(t)
+	p, cfg := c.plugin(t), emptyTask(t)
+	p.start(t, cfg)
+	if err := p.DestroyTask(cfg.ID, false); err == nil {
+		t.Error("a task that runs is destroyed, and nobody said force")
+	}
+	p.mustBeIn(t, cfg, drivers.TaskStateRunning)
+	ended, err := p.Impl().WaitTask(deadline(t), cfg.ID) // by gRPC it might come too late
+	mustDo(t, err)
+	mustDo(t, p.DestroyTask(cfg.ID, true))
+	if result := <-ended; result == nil || result.Signal != 9 {
+		t.Errorf("the result is %+v, want signal 9", result)
+	}
+	p.mustBeUnknown(t, cfg)
+	c.nothingLeft(t)
+}
+
+func TestSignals(t *testing.T) {
+	c := newClient(t)
+	p, cfg := c.plugin(t), emptyTask(t)
+	p.start(t, cfg)
+	for _, step := range []struct {
+		signal string
+		does   hypervisor.Guest
+	}{{"SIGSTOP", hypervisor.GuestOther}, {"SIGCONT", hypervisor.GuestRuns}} {
+		mustDo(t, p.SignalTask(cfg.ID, step.signal))
+		if guest, err := c.host.Guest(t.Context(), vmOf(cfg)); err != nil || guest != step.does {
+			t.Errorf("after %s the guest is %d, %v, want %d", step.signal, guest, err, step.does)
+		}
+	}
+	if err := p.SignalTask(cfg.ID, "SIGHUP"); err == nil || !strings.Contains(err.Error(), "SIGHUP") {
+		t.Errorf("a signal that means nothing to a machine: %v, want an error that names it", err)
+	}
+	mustDo(t, p.SignalTask(cfg.ID, "SIGTERM"))
+	mustExit(t, p.wait(t, cfg), 0, 0, "")
+	mustDo(t, p.DestroyTask(cfg.ID, false))
+
+	p.start(t, cfg)
+	ended := p.wait(t, cfg)
+	mustDo(t, p.SignalTask(cfg.ID, "SIGKILL"))
+	mustExit(t, ended, 137, 9, "")
+}
+
+func TestStatsEndWithTheVM(t *testing.T) {
+	c := newClient(t)
+	p, cfg := c.plugin(t), emptyTask(t)
+	p.start(t, cfg)
+	ctx := deadline(t)
+	usages, err := p.TaskStats(ctx, cfg.ID, leastInterval)
+	mustDo(t, err)
+	for i := range 3 {
+		usage, is := <-usages
+		if !is {
+			t.Fatalf("there are no statistics after %d", i)
+		}
+		if got := vm.Bytes(usage.ResourceUsage.MemoryStats.RSS); got != 1024*vm.MiB {
+			t.Errorf("the VM has %s of memory, want 1GiB", got)
+		}
+		// The guest in memory has one core in use, always.
+		if got := usage.ResourceUsage.CpuStats.Percent; i > 0 && (got < 99 || got > 101) {
+			t.Errorf("the VM uses %.1f%% of a core, want 100%%", got)
+		}
+	}
+	mustDo(t, c.host.PowerOff(vmOf(cfg)))
+	for range usages { // what was on its way
+	}
+	if ctx.Err() != nil {
+		t.Error("the statistics do not end with the VM")
+	}
+}
+
+func TestEventsTellWhatHappens(t *testing.T) {
+	c := newClient(t)
+	p, cfg := c.plugin(t), emptyTask(t)
+	events := p.events(t, cfg)
+	mustTell := func(parts ...string) {
+		t.Helper()
+		e := nextEvent(t, events)
+		if e.TaskID != cfg.ID || e.AllocID != cfg.AllocID || e.TaskName != cfg.Name {
+			t.Errorf("the event is of the task %s, want %s", e.TaskID, cfg.ID)
+		}
+		for _, part := range parts {
+			if !strings.Contains(e.Message, part) {
+				t.Errorf("the event is %q, want it to say %q", e.Message, part)
+			}
+		}
+	}
+	p.start(t, cfg)
+	mustTell("Started VM "+vmOf(cfg), "192.168.122.2")
+	mustDo(t, p.SignalTask(cfg.ID, "SIGSTOP"))
+	mustTell("SIGSTOP", "paused")
+	mustDo(t, p.SignalTask(cfg.ID, "SIGCONT"))
+	mustTell("SIGCONT", "goes on")
+	mustDo(t, p.StopTask(cfg.ID, time.Minute, ""))
+	mustTell("shut down")
+	mustDo(t, p.DestroyTask(cfg.ID, false))
+
+	p.start(t, cfg)
+	mustTell("Started VM")
+	mustDo(t, c.host.Deafen(vmOf(cfg)))
+	mustDo(t, p.StopTask(cfg.ID, time.Millisecond, ""))
+	mustTell("did not shut down within 1ms", "destroyed", "kill_timeout")
+}
+
+func TestGuestWhoseDiskWasFullGoesOn(t *testing.T) {
+	c := newClient(t)
+	p, cfg := c.plugin(t), emptyTask(t)
+	p.start(t, cfg)
+	events := p.events(t, cfg)
+	mustDo(t, c.host.Halt(vmOf(cfg), hypervisor.DiskError{Disk: "vda", Full: true}))
+	eventually(t, "the guest goes on, there is room", func() bool {
+		guest, err := c.host.Guest(t.Context(), vmOf(cfg))
+		return err == nil && guest == hypervisor.GuestRuns
+	})
+	if e := nextEvent(t, events); !strings.Contains(e.Message, "Disk vda") || !strings.Contains(e.Message, "full") {
+		t.Errorf("the event is %q, want it to say that disk vda was full", e.Message)
+	}
+}
+
+func TestFingerprintFollowsTheHypervisor(t *testing.T) {
+	c := newClient(t)
+	p := c.plugin(t)
+	reports, err := p.Fingerprint(deadline(t))
+	mustDo(t, err)
+	mustBe := func(want drivers.HealthState) {
+		t.Helper()
+		report, is := <-reports
+		if !is || report.Err != nil || report.Health != want {
+			t.Fatalf("the fingerprint is %+v, want the driver to be %s", report, want)
+		}
+	}
+	mustBe(drivers.HealthStateHealthy)
+	c.host.GoAway()
+	mustBe(drivers.HealthStateUnhealthy)
+	c.host.ComeBack()
+	mustBe(drivers.HealthStateHealthy)
+}
+
+func TestManyTasksComeAndGoAtOnce(t *testing.T) {
+	c := newClient(t)
+	p := c.plugin(t)
+	const many = 16
+	ended := make(chan error, many)
+	for i := range many {
+		cfg := emptyTask(t)
+		cfg.ID = strings.Replace(cfg.ID, "5a6e215e", strings.Repeat("0123456789abcdef"[i:i+1], 8), 1)
+		cfg.AllocID = cfg.AllocID[:len(cfg.AllocID)-1] + "0123456789abcdef"[i:i+1]
+		go func() { ended <- liveOnce(p, cfg) }()
+	}
+	for range many {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	c.nothingLeft(t)
+}
+
+// liveOnce has a task live from its start to its end.
+func liveOnce(p drivers.DriverPlugin, cfg *drivers.TaskConfig) error {
+	if _, _, err := p.StartTask(cfg); err != nil {
+		return err
+	}
+	results, err := p.WaitTask(context.Background(), cfg.ID)
+	if err != nil {
+		return err
+	}
+	if err := p.StopTask(cfg.ID, time.Minute, ""); err != nil {
+		return err
+	}
+	if result := <-results; result == nil || !result.Successful() {
+		return fmt.Errorf("task %s ended with %+v, want success", cfg.ID, result)
+	}
+	return p.DestroyTask(cfg.ID, false)
+}
