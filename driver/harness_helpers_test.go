@@ -119,7 +119,7 @@ func (c *client) plugin(t *testing.T) *plugin {
 	return p
 }
 
-func mustDo(t *testing.T, err error) {
+func mustDo(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

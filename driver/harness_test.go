@@ -445,8 +445,14 @@ func liveOnce(p drivers.DriverPlugin, cfg *drivers.TaskConfig) error {
 	if err != nil {
 		return err
 	}
+	usages, err := p.TaskStats(context.Background(), cfg.ID, time.Second)
+	if err != nil {
+		return err
+	}
 	if err := p.StopTask(cfg.ID, time.Minute, ""); err != nil {
 		return err
+	}
+	for range usages { // they end with the VM
 	}
 	if result := <-results; result == nil || !result.Successful() {
 		return fmt.Errorf("task %s ended with %+v, want success", cfg.ID, result)
