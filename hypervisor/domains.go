@@ -129,25 +129,23 @@ func (h *Host) Owned(ctx context.Context, maybe func(name string) bool, by func(
 func (h *Host) WaitEnd(ctx context.Context, name string, look func(context.Context, Guest) time.Duration) (vm.Exit, error) {
 	news := make(chan struct{}, 1)
 	defer h.watch(name, news)()
-	next := time.NewTimer(pollEvery)
-	defer next.Stop()
 	for {
 		s, err := h.state(ctx, name)
 		if exit, ended := exitFor(s, err); ended {
 			return h.lookInto(ctx, name, s, exit), nil
 		}
-		again := pollEvery
+		h.sees(news, s, err)
+		var again <-chan time.Time
 		if err == nil {
 			if soon := look(ctx, s.guest()); soon > 0 {
-				again = min(again, soon)
+				again = time.After(soon)
 			}
 		}
-		next.Reset(again)
 		select {
 		case <-ctx.Done():
 			return vm.Exit{}, ctx.Err()
 		case <-news:
-		case <-next.C:
+		case <-again:
 		}
 	}
 }
@@ -172,10 +170,6 @@ func (h *Host) wasSignalled(name string) bool {
 	defer h.mu.Unlock()
 	return h.signalled[name]
 }
-
-// pollEvery is how often a domain's state is read when there is no news of it,
-// lest an event was lost.
-const pollEvery = time.Minute
 
 // Running tells whether a domain has a QEMU; ErrNoDomain when there is no such
 // domain.
@@ -223,32 +217,4 @@ func (h *Host) doDomain(ctx context.Context, asked, name string, fn func(*libvir
 		return struct{}{}, fn(c, d)
 	})
 	return err
-}
-
-// watch has news of a domain sent to a channel with room for one, until the
-// function that it returns is called.
-func (h *Host) watch(name string, news chan<- struct{}) (stop func()) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.watches[news] = name
-	return func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		delete(h.watches, news)
-	}
-}
-
-// wake tells those who wait for news of a domain; "" is news of all of them.
-func (h *Host) wake(name string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for news, of := range h.watches {
-		if name != "" && name != of {
-			continue
-		}
-		select {
-		case news <- struct{}{}:
-		default: // it has not read the last one yet, and will read the state after it
-		}
-	}
 }

@@ -36,7 +36,7 @@ type Host struct {
 	client     *libvirt.Libvirt
 	err        error                           // why client is nil; nil before the first attempt
 	changed    chan struct{}                   // closed when client or err changes
-	watches    map[chan<- struct{}]string      // who waits for news of which domain
+	watches    map[chan<- struct{}]watch       // who waits for news of which domain
 	diskErrors map[string]DiskError            // by domain: the last one that this connection has told of
 	signalled  map[string]bool                 // by domain: this connection has told that QEMU was sent a signal to end
 	facts      map[factsKey]domainCapabilities // of this connection
@@ -58,7 +58,7 @@ func New(uri string) (*Host, error) {
 		uri:      uri,
 		sockets:  sockets,
 		changed:  make(chan struct{}),
-		watches:  make(map[chan<- struct{}]string),
+		watches:  make(map[chan<- struct{}]watch),
 		pools:    make(map[string]*poolState),
 		promised: make(map[string]domxml.DHCPHost),
 	}, nil
@@ -176,6 +176,8 @@ func (h *Host) open(ctx context.Context, conn net.Conn) (*libvirt.Libvirt, event
 func (h *Host) follow(ctx context.Context, client *libvirt.Libvirt, events events) error {
 	ping := time.NewTicker(pingEvery)
 	defer ping.Stop()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	pong := make(chan error, 1)
 	waiting := false
 	for {
@@ -197,6 +199,8 @@ func (h *Host) follow(ctx context.Context, client *libvirt.Libvirt, events event
 				return fmt.Errorf("libvirt at %s does not answer: %w", h.uri, err)
 			}
 			waiting = false
+		case <-look.C:
+			go h.lookAtAll(ctx) // it is given up before the next one is due
 		case <-ping.C:
 			if waiting {
 				return fmt.Errorf("libvirt at %s has not answered for %s", h.uri, pingEvery)
