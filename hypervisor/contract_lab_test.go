@@ -4,6 +4,7 @@ package hypervisor_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"testing"
 
@@ -97,6 +98,25 @@ func TestLibvirtWithoutQEMUIsAHypervisor(t *testing.T) {
 		HasVolume:  other.lists,
 		Forget:     other.forget,
 	})
+}
+
+func TestStatsOfAllVMsAreOneCall(t *testing.T) {
+	relay := hypervisortest.NewRelay(t, libvirtd)
+	h := host(t, relay.URI())
+	for i := range 20 {
+		spec := &vm.Spec{
+			Name: fmt.Sprintf("hyp-stats-%d", i), Accel: "test", Arch: "i686", CPUModel: vm.CPUMaximum, VCPUs: 1, Memory: 64 * vm.MiB,
+			SeedVolume: vm.Volume{Pool: "default-pool", Name: "seed.img", Path: "/default-pool/seed.img", Format: "raw"},
+		}
+		if err := errors.Join(h.Define(t.Context(), spec), h.Start(t.Context(), spec.Name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := relay.Calls()
+	stats, err := h.Stats(t.Context())
+	if calls := relay.Calls() - before; err != nil || len(stats) < 20 || calls > 2 { // one may be a ping
+		t.Errorf("the statistics of %d VMs take %d calls, %v, want one for all 20", len(stats), calls, err)
+	}
 }
 
 // QEMU's guests are firmware here that finds nothing to boot, and hears nothing.
