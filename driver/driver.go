@@ -219,6 +219,7 @@ func (d *Driver) DestroyTask(id string, force bool) error {
 	if t.running() && !force {
 		return errors.New("cannot destroy a task that runs")
 	}
+	t.noteDestroyed()
 	_, machines := d.connected()
 	if !t.running() {
 		t.waitLogged(d.ctx)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -75,13 +76,29 @@ func (s *notedShares) Attach(shares []vm.Share) error {
 
 func (s *notedShares) Detach(name string) error { return s.remove(name) }
 
+// notedConsoles keeps nothing of the consoles of VMs but a note of whose they are.
+type notedConsoles struct{ noted }
+
+func (c *notedConsoles) Make(name string) error   { return c.add(name) }
+func (c *notedConsoles) Remove(name string) error { return c.remove(name) }
+
+func (c *notedConsoles) Follow(ctx context.Context, _, _ string, ended <-chan struct{}) error {
+	select {
+	case <-ctx.Done():
+	case <-ended:
+	}
+	return nil
+}
+
 // client is a host in memory, as plugins of Nomad's that follow one another see
 // it.
 type client struct {
-	host   *hypervisortest.Memory
-	ports  notedPorts
-	shares notedShares
-	pool   string // the directory of its pool
+	host     *hypervisortest.Memory
+	ports    notedPorts
+	shares   notedShares
+	consoles notedConsoles
+	stopping atomic.Bool // it is shutting down
+	pool     string      // the directory of its pool
 }
 
 func newClient(t *testing.T) *client {
@@ -106,9 +123,11 @@ func (c *client) plugin(t *testing.T) *plugin {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := New(ctx, "0.0.0-test", hclog.NewNullLogger())
 	d.around = around{
-		libvirt: func(Libvirt) (libvirtHost, error) { return c.host, nil },
-		ports:   &c.ports,
-		shares:  &c.shares,
+		libvirt:  func(Libvirt) (libvirtHost, error) { return c.host, nil },
+		ports:    &c.ports,
+		shares:   &c.shares,
+		consoles: &c.consoles,
+		stopping: func(context.Context) bool { return c.stopping.Load() },
 	}
 	t.Cleanup(cancel)
 	p := &plugin{testutils.NewDriverHarness(t, d), cancel}
@@ -236,7 +255,7 @@ func (c *client) left(t *testing.T) []string {
 	t.Helper()
 	volumes, err := os.ReadDir(c.pool)
 	mustDo(t, err)
-	all := slices.Concat(c.host.Left(), c.ports.all(), c.shares.all())
+	all := slices.Concat(c.host.Left(), c.ports.all(), c.shares.all(), c.consoles.all())
 	for _, v := range volumes {
 		all = append(all, v.Name())
 	}

@@ -140,6 +140,7 @@ func TestStartThatFailsHalfWayLeavesNothing(t *testing.T) {
 		"Define": "define the VM", "Reserve": "choose an address", "CreateVolume": "make disk vda",
 		"attach": "share the allocation's directories", "publish": "publish ports",
 		"Start": "start the VM", "Resume": "let the guest run",
+		"make": "make a place for its console's log", "SetCPUShares": "give it its share of the CPUs",
 	} {
 		t.Run(method, func(t *testing.T) {
 			c := newClient(t)
@@ -150,6 +151,8 @@ func TestStartThatFailsHalfWayLeavesNothing(t *testing.T) {
 					c.shares.fail(err)
 				case "publish":
 					c.ports.fail(err)
+				case "make":
+					c.consoles.fail(err)
 				default:
 					c.host.Fail(method, err)
 				}
@@ -231,6 +234,65 @@ func TestTaskIsRecoveredByTheNextPlugin(t *testing.T) {
 	}
 }
 
+// Nomad does not ask again for a stop that a plugin has begun which was killed.
+func TestNextPluginGoesOnWithAStop(t *testing.T) {
+	for name, away := range map[string]bool{"libvirt is there": false, "libvirt is away first": true} {
+		t.Run(name, func(t *testing.T) {
+			c := newClient(t)
+			first, cfg := c.plugin(t), emptyTask(t)
+			handle := first.start(t, cfg)
+			mustDo(t, c.host.Deafen(vmOf(cfg)))
+			stopped := make(chan error, 1)
+			go func() { stopped <- first.StopTask(cfg.ID, time.Second, "") }()
+			eventually(t, "the stop is noted", func() bool {
+				by, err := c.host.StopNoted(t.Context(), vmOf(cfg))
+				return err == nil && !by.IsZero()
+			})
+			first.kill()
+			if err := <-stopped; err == nil {
+				t.Fatal("the first plugin has stopped it")
+			}
+			if away {
+				c.host.GoAway()
+			}
+			p := c.plugin(t)
+			mustDo(t, p.RecoverTask(handle))
+			ended := p.wait(t, cfg)
+			c.host.ComeBack()
+			mustExit(t, ended, 137, 9, "")
+			mustDo(t, p.DestroyTask(cfg.ID, false))
+			c.nothingLeft(t)
+		})
+	}
+}
+
+func TestHostThatShutsDownCompletesNothing(t *testing.T) {
+	c := newClient(t)
+	p, cfg := c.plugin(t), emptyTask(t)
+	p.start(t, cfg)
+	ended := p.wait(t, cfg)
+	c.stopping.Store(true)
+	mustDo(t, c.host.PowerOff(vmOf(cfg)))
+	mustExit(t, ended, 1, 0, "its host is shutting down")
+	mustDo(t, p.DestroyTask(cfg.ID, false))
+	c.nothingLeft(t)
+
+	next := emptyTask(t)
+	_, _, err := p.StartTask(next)
+	if err == nil || !strings.Contains(err.Error(), "the host is shutting down") || !structs.IsRecoverable(err) {
+		t.Errorf("a start meanwhile: %v, want a refusal that is worth another try", err)
+	}
+	p.mustBeUnknown(t, next)
+	c.nothingLeft(t)
+
+	c.stopping.Store(false)
+	p.start(t, next)
+	ended = p.wait(t, next)
+	c.stopping.Store(true)
+	mustDo(t, p.StopTask(next.ID, time.Minute, "")) // by Nomad's will
+	mustExit(t, ended, 0, 0, "")
+}
+
 func TestTaskWhoseVMIsGoneIsNotRecovered(t *testing.T) {
 	c := newClient(t)
 	first, cfg := c.plugin(t), emptyTask(t)
@@ -289,9 +351,7 @@ func TestTaskThatRunsIsDestroyedByForceAlone(t *testing.T) {
 	ended, err := p.Impl().WaitTask(deadline(t), cfg.ID) // by gRPC it might come too late
 	mustDo(t, err)
 	mustDo(t, p.DestroyTask(cfg.ID, true))
-	if result := <-ended; result == nil || result.Signal != 9 {
-		t.Errorf("the result is %+v, want signal 9", result)
-	}
+	mustExit(t, ended, 137, 9, "") // it was Nomad's own hand
 	p.mustBeUnknown(t, cfg)
 	c.nothingLeft(t)
 }

@@ -70,8 +70,9 @@ func (t *task) noteStop(ctx context.Context, host domains, by time.Time) {
 
 // goOnStopping goes on with the stop of a task that a plugin before this one
 // began: Nomad does not ask for it again.
-func (d *Driver) goOnStopping(t *task, host domains) {
+func (d *Driver) goOnStopping(t *task, host libvirtHost) {
 	for {
+		changed := host.Changed()
 		by, err := host.StopNoted(d.ctx, t.vm)
 		switch {
 		case err == nil && !by.IsZero():
@@ -85,7 +86,8 @@ func (d *Driver) goOnStopping(t *task, host domains) {
 			return
 		case <-d.ctx.Done():
 			return
-		case <-time.After(stopEvery): // libvirt is away
+		case <-changed: // libvirt is away, or was
+		case <-time.After(stopEvery):
 		}
 	}
 }
@@ -177,10 +179,15 @@ func (t *task) lateness(timeout time.Duration) string {
 		"a longer kill_timeout gives it more time", timeout)
 }
 
-func (t *task) destroy(ctx context.Context, host domains) error {
+// noteDestroyed has the end of a VM that is destroyed be taken for Nomad's will.
+func (t *task) noteDestroyed() {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.destroyed = true
-	t.mu.Unlock()
+}
+
+func (t *task) destroy(ctx context.Context, host domains) error {
+	t.noteDestroyed()
 	if err := host.Destroy(ctx, t.vm); err != nil {
 		return err
 	}

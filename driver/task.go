@@ -27,7 +27,7 @@ type task struct {
 
 	mu        sync.Mutex       // guards the fields below
 	stopping  bool             // StopTask has begun
-	destroyed bool             // by it
+	destroyed bool             // by Nomad
 	suspended bool             // by a signal
 	guest     hypervisor.Guest // what it does, as it was last seen
 	asked     hypervisor.Way   // to shut down, by StopTask

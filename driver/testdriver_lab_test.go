@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/nomad/plugins/base"
 	"github.com/hashicorp/nomad/plugins/drivers"
 
+	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/hypervisor/hypervisortest"
 	"nomad-driver-virt/vm"
@@ -25,6 +26,10 @@ type withoutQEMU struct{ *hypervisor.Host }
 
 func (withoutQEMU) Facts(context.Context, string, string) (hypervisor.Facts, error) {
 	return hypervisor.Facts{Arch: "i686", Accel: "test", Buses: []string{"scsi", "virtio"}}, nil
+}
+
+func (withoutQEMU) Guests(context.Context) ([]hypervisor.GuestArch, error) {
+	return []hypervisor.GuestArch{{Guest: domxml.Guest{Arch: "i686"}, Accel: "test"}}, nil
 }
 
 func (h withoutQEMU) CreateVolume(ctx context.Context, v vm.Volume, base *vm.Volume) error {
@@ -52,8 +57,10 @@ func driverWithoutQEMU(t testing.TB) (*Driver, *hypervisortest.Relay) {
 			h, err := hypervisor.New(relay.URI())
 			return withoutQEMU{h}, err
 		},
-		ports:  &notedPorts{},
-		shares: &notedShares{},
+		ports:    &notedPorts{},
+		shares:   &notedShares{},
+		consoles: &notedConsoles{},
+		stopping: func(context.Context) bool { return false },
 	}
 	config := Config{StoragePools: &StoragePools{Default: "pool", Directory: map[string]DirectoryPool{"pool": {Path: t.TempDir()}}}}
 	var encoded []byte

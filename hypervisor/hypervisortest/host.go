@@ -50,6 +50,17 @@ var Network = domxml.Network{
 	}},
 }
 
+// Guests has the architecture of Facts.
+func (m *Memory) Guests(context.Context) ([]hypervisor.GuestArch, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.refusal("Guests"); err != nil {
+		return nil, err
+	}
+	guest := domxml.Guest{Arch: "x86_64", Machines: []string{"pc", "q35"}, Usual: []string{"pc", "q35"}}
+	return []hypervisor.GuestArch{{Guest: guest, Accel: vm.TCG}}, nil
+}
+
 // Facts are those of an x86 without KVM.
 func (m *Memory) Facts(_ context.Context, arch, machine string) (hypervisor.Facts, error) {
 	m.mu.Lock()
@@ -62,6 +73,7 @@ func (m *Memory) Facts(_ context.Context, arch, machine string) (hypervisor.Fact
 	}
 	return hypervisor.Facts{
 		Arch:     "x86_64",
+		Native:   true,
 		Accel:    vm.TCG,
 		Buses:    []string{"scsi", "virtio", "usb", "sata"},
 		Networks: []domxml.Network{Network},
