@@ -16,8 +16,11 @@ import (
 )
 
 // fingerprintEvery is how often the host is looked at when libvirt neither came
-// nor went.
-const fingerprintEvery = 30 * time.Second
+// nor went; healEvery, when something is missing that may have come.
+const (
+	fingerprintEvery = 30 * time.Second
+	healEvery        = 5 * time.Second
+)
 
 // Fingerprint reports what the host offers, whether the driver can use it, and
 // why not if it cannot.
@@ -38,9 +41,13 @@ func (d *Driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, 
 			case <-ctx.Done():
 				return
 			}
+			again := fingerprintEvery
+			if report.Health != drivers.HealthStateHealthy {
+				again = healEvery
+			}
 			select {
 			case <-changed:
-			case <-time.After(fingerprintEvery):
+			case <-time.After(again):
 			case <-ctx.Done():
 				return
 			case <-d.ctx.Done():

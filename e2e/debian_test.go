@@ -164,7 +164,7 @@ WantedBy=multi-user.target
 	mounted(t, fact("mounts"))
 
 	first := fact("boot")
-	virsh(t, "reboot", "--mode", "acpi", vmOf(t, "vm-task"))
+	virsh(t, "reboot", "--mode", "agent", vmOf(t, "vm-task"))
 	goodbyes.want(t, "goodbye\n")
 	eventually(t, debianTimeout, "another boot", func() error {
 		switch now, err := get(url + "boot"); {

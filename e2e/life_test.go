@@ -233,28 +233,6 @@ func TestLibvirtGoneDuringStartLeavesNothing(t *testing.T) {
 	nothingLeft(t)
 }
 
-func TestAgentRestartLeavesTheVMAlone(t *testing.T) {
-	j := guest{Name: "recover", Cmds: []string{serveLocal}}.submit(t)
-	a := j.waitRunning()
-	url := a.url(t, "http", "/")
-	page(t, tinyTimeout, url)
-	name := vmOf(t, "vm-task")
-	command(t, lab, "nomad-restart")
-	a = j.waitRunning()
-	if got := page(t, tinyTimeout, url); got != hello || a.TaskStates["vm-task"].Restarts != 0 || vmOf(t, "vm-task") != name {
-		t.Errorf("after the agent's restart: page %q, %d restarts, VM %s (was %s)",
-			got, a.TaskStates["vm-task"].Restarts, vmOf(t, "vm-task"), name)
-	}
-	virsh(t, "shutdown", name)
-	j.waitFor(endTimeout, "the end of the recovered task", func(a allocation) error {
-		if s := a.TaskStates["vm-task"].State; s != "dead" {
-			return fmt.Errorf("the task is %s", s)
-		}
-		return nil
-	})
-	nothingLeft(t)
-}
-
 // volumeOf tells when a volume of a task's VM is being filled.
 func volumeOf(task string) func() error {
 	return func() error {
