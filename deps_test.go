@@ -19,7 +19,7 @@ var internal = map[string]struct {
 	reason string
 }{
 	"": {[]string{"driver"}, "it serves the plugin, and knows nothing else"},
-	"driver": {[]string{"cloudinit", "console", "domxml", "hostfile", "hypervisor", "image", "portmap", "rbd", "share", "storage", "systemd", "turns", "vm"},
+	"driver": {[]string{"bridge", "cloudinit", "console", "domxml", "hostfile", "hypervisor", "image", "portmap", "rbd", "share", "storage", "systemd", "turns", "vm"},
 		"it brings all together"},
 	"storage":    {[]string{"hostfile", "image", "rbd", "turns", "vm"}, "it makes disks, by whatever a pool takes"},
 	"hypervisor": {[]string{"domxml", "vm"}, "it sends the XML and fetches it"},
@@ -28,6 +28,7 @@ var internal = map[string]struct {
 	"image":     {[]string{"vm"}, "it fills volumes, whoever made them"},
 	"rbd":       {[]string{"vm"}, "it speaks to Ceph, whatever the volumes are for"},
 	"portmap":   {[]string{"vm"}, "it publishes ports, whatever answers behind them"},
+	"bridge":    {nil, "it joins devices, whoever uses them"},
 	"console":   {nil, "it copies text, and knows VMs by their names alone"},
 	"share":     {[]string{"vm"}, "it mounts directories, whoever shows them"},
 	"cloudinit": {[]string{"vm"}, "it is pure"},

@@ -201,3 +201,22 @@ func sharesBy(shares []vm.Share, t vm.ShareType) bool {
 	}
 	return false
 }
+
+// ParseTaps reads the interfaces of a domain that runs which are on bridges, in
+// the order in which they were defined.
+func ParseTaps(document string) ([]vm.Tap, error) {
+	var d libvirtxml.Domain
+	if err := d.Unmarshal(document); err != nil {
+		return nil, fmt.Errorf("domain XML: %w", err)
+	}
+	if d.Devices == nil {
+		return nil, nil
+	}
+	var taps []vm.Tap
+	for _, i := range d.Devices.Interfaces {
+		if i.Source != nil && i.Source.Bridge != nil && i.Target != nil {
+			taps = append(taps, vm.Tap{Device: i.Target.Dev, Bridge: i.Source.Bridge.Bridge})
+		}
+	}
+	return taps, nil
+}

@@ -141,6 +141,7 @@ func (d *Driver) connected() (Config, *machines) {
 	d.machines.connect.Do(func() {
 		go d.machines.host.Run(d.ctx)
 		go d.sweep(d.ctx, d.machines)
+		go d.keepNetworks(d.ctx, d.machines)
 		after, _ := time.ParseDuration(d.config.RemoveOrphansAfter) // it was validated
 		go d.removeOrphans(d.ctx, d.machines, after)
 	})

@@ -60,7 +60,26 @@ func (n *noted) all() []string {
 type notedPorts struct{ noted }
 
 func (p *notedPorts) Publish(_ context.Context, of vm.Publication) error { return p.add(of.VM) }
-func (p *notedPorts) Withdraw(_ context.Context, name string) error      { return p.remove(name) }
+
+// Restore puts right what a test has taken away, or what is gone.
+func (p *notedPorts) Restore(_ context.Context, wanted func() []vm.Publication, gone func(string) bool) (restored []string, err error) {
+	there := p.all()
+	for _, w := range wanted() {
+		if !slices.Contains(there, w.VM) {
+			restored = append(restored, w.VM)
+			err = errors.Join(err, p.add(w.VM))
+		}
+	}
+	for _, name := range there {
+		if gone(name) {
+			restored = append(restored, name)
+			err = errors.Join(err, p.remove(name))
+		}
+	}
+	return restored, err
+}
+
+func (p *notedPorts) Withdraw(_ context.Context, name string) error { return p.remove(name) }
 
 // notedShares shows directories by taking note of whose they are.
 type notedShares struct{ noted }
@@ -90,6 +109,16 @@ func (c *notedConsoles) Follow(ctx context.Context, _, _ string, ended <-chan st
 	return nil
 }
 
+// notedTaps are those that were taken off their bridges.
+type notedTaps struct{ noted }
+
+func (n *notedTaps) rejoin(tap, _ string) (bool, error) {
+	if !slices.Contains(n.all(), tap) {
+		return false, nil
+	}
+	return true, n.remove(tap)
+}
+
 // client is a host in memory, as plugins of Nomad's that follow one another see
 // it.
 type client struct {
@@ -97,8 +126,10 @@ type client struct {
 	ports    notedPorts
 	shares   notedShares
 	consoles notedConsoles
-	stopping atomic.Bool // it is shutting down
-	pool     string      // the directory of its pool
+	taps     notedTaps
+	changes  chan struct{} // of its network
+	stopping atomic.Bool   // it is shutting down
+	pool     string        // the directory of its pool
 }
 
 func newClient(t *testing.T) *client {
@@ -106,7 +137,7 @@ func newClient(t *testing.T) *client {
 	// Nomad's harness has a log of its own, and sockets that go with the directory.
 	t.Setenv("NOMAD_TEST_LOG_LEVEL", "off")
 	t.Setenv("TMPDIR", t.TempDir())
-	return &client{host: hypervisortest.NewMemory(), pool: t.TempDir()}
+	return &client{host: hypervisortest.NewMemory(), changes: make(chan struct{}), pool: t.TempDir()}
 }
 
 // plugin is a driver that Nomad's harness serves by gRPC, as Nomad's client would
@@ -127,6 +158,8 @@ func (c *client) plugin(t *testing.T) *plugin {
 		ports:    &c.ports,
 		shares:   &c.shares,
 		consoles: &c.consoles,
+		rejoin:   c.taps.rejoin,
+		watch:    func(context.Context) <-chan struct{} { return c.changes },
 		stopping: func(context.Context) bool { return c.stopping.Load() },
 	}
 	t.Cleanup(cancel)

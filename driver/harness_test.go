@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -261,6 +262,39 @@ func TestNextPluginGoesOnWithAStop(t *testing.T) {
 			c.host.ComeBack()
 			mustExit(t, ended, 137, 9, "")
 			mustDo(t, p.DestroyTask(cfg.ID, false))
+			c.nothingLeft(t)
+		})
+	}
+}
+
+func TestWhatAVMHasOnTheNetworkStays(t *testing.T) {
+	for name, recovered := range map[string]bool{"of the plugin that started it": false, "of the next one": true} {
+		t.Run(name, func(t *testing.T) {
+			c := newClient(t)
+			p, cfg := c.plugin(t), emptyTask(t)
+			handle := p.start(t, cfg)
+			if recovered {
+				p.kill()
+				p = c.plugin(t)
+				mustDo(t, p.RecoverTask(handle))
+			}
+			events := p.events(t, cfg)
+			mustDo(t, c.ports.remove(vmOf(cfg)))
+			mustDo(t, c.ports.add("ghost-5a6e215e"))
+			mustDo(t, c.taps.add(vmOf(cfg)+"-0"))
+			c.changes <- struct{}{}
+			eventually(t, "all is as it was", func() bool {
+				return slices.Equal(c.ports.all(), []string{vmOf(cfg)}) && len(c.taps.all()) == 0
+			})
+			for _, want := range []string{"back on it", "published again"} {
+				if e := nextEvent(t, events); !strings.Contains(e.Message, want) {
+					t.Errorf("the event is %q, want it to say %q", e.Message, want)
+				}
+			}
+			// One that is destroyed is not published any more.
+			mustDo(t, p.DestroyTask(cfg.ID, true))
+			c.changes <- struct{}{}
+			c.changes <- struct{}{} // it is heard when the look before it is over
 			c.nothingLeft(t)
 		})
 	}

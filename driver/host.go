@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"nomad-driver-virt/bridge"
 	"nomad-driver-virt/console"
 	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
@@ -52,6 +53,7 @@ type domains interface {
 
 	Running(ctx context.Context, name string) (bool, error)
 	Guest(ctx context.Context, name string) (hypervisor.Guest, error)
+	Taps(ctx context.Context, name string) ([]vm.Tap, error)
 	DiskError(ctx context.Context, name string) (hypervisor.DiskError, error)
 	Stats(ctx context.Context) (map[string]hypervisor.Stats, error)
 	WaitEnd(ctx context.Context, name string, look func(context.Context, hypervisor.Guest) time.Duration) (vm.Exit, error)
@@ -61,6 +63,7 @@ type domains interface {
 type publisher interface {
 	Publish(ctx context.Context, p vm.Publication) error
 	Withdraw(ctx context.Context, name string) error
+	Restore(ctx context.Context, wanted func() []vm.Publication, gone func(name string) bool) (restored []string, err error)
 }
 
 // sharer shows directories of the host to VMs: package share.
@@ -82,12 +85,22 @@ type around struct {
 	ports    publisher
 	shares   sharer
 	consoles consoles
-	stopping func(context.Context) bool // whether the host is shutting down
+	rejoin   func(tap, bridge string) (bool, error)
+	watch    func(context.Context) <-chan struct{} // tells of changes of the host's network
+	stopping func(context.Context) bool            // whether the host is shutting down
 }
 
 // realHost is the host itself.
 func realHost() around {
-	return around{libvirt: libvirtAt, ports: portmap.New(), shares: mounts{}, consoles: consoleLogs{}, stopping: systemd.Stopping}
+	return around{
+		libvirt:  libvirtAt,
+		ports:    portmap.New(),
+		shares:   mounts{},
+		consoles: consoleLogs{},
+		rejoin:   bridge.Rejoin,
+		watch:    portmap.Watch,
+		stopping: systemd.Stopping,
+	}
 }
 
 func libvirtAt(c Libvirt) (libvirtHost, error) {

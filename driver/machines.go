@@ -293,14 +293,21 @@ func (m *machines) reserve(ctx context.Context, interfaces []vm.Interface, addrs
 }
 
 func (m *machines) publish(ctx context.Context, s *vm.Spec, addrs []netip.Addr) error {
-	for i, n := range s.Interfaces {
-		if len(n.Ports) == 0 {
-			continue
-		}
-		err := m.ports.Publish(ctx, vm.Publication{VM: s.Name, Bridge: n.Bridge, Guest: addrs[i], Ports: n.Ports})
-		if err != nil {
+	for _, p := range publications(s, addrs) {
+		if err := m.ports.Publish(ctx, p); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// publications are what a VM publishes whose interfaces have these addresses.
+func publications(s *vm.Spec, addrs []netip.Addr) []vm.Publication {
+	var all []vm.Publication
+	for i, n := range s.Interfaces {
+		if len(n.Ports) > 0 {
+			all = append(all, vm.Publication{VM: s.Name, Bridge: n.Bridge, Guest: addrs[i], Ports: n.Ports})
+		}
+	}
+	return all
 }

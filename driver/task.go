@@ -32,6 +32,8 @@ type task struct {
 	guest     hypervisor.Guest // what it does, as it was last seen
 	asked     hypervisor.Way   // to shut down, by StopTask
 	exit      vm.Exit
+	taps      []vm.Tap         // nil: not known yet
+	published []vm.Publication // nil: not known, or nothing
 }
 
 func newTask(cfg *drivers.TaskConfig, vmName string, started time.Time, network *drivers.DriverNetwork) *task {

@@ -60,6 +60,8 @@ func driverWithoutQEMU(t testing.TB) (*Driver, *hypervisortest.Relay) {
 		ports:    &notedPorts{},
 		shares:   &notedShares{},
 		consoles: &notedConsoles{},
+		rejoin:   func(string, string) (bool, error) { return false, nil },
+		watch:    func(context.Context) <-chan struct{} { return nil },
 		stopping: func(context.Context) bool { return false },
 	}
 	config := Config{StoragePools: &StoragePools{Default: "pool", Directory: map[string]DirectoryPool{"pool": {Path: t.TempDir()}}}}

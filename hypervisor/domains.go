@@ -93,6 +93,17 @@ func (h *Host) Journal(ctx context.Context, name string) (domxml.Journal, error)
 	return domxml.ParseJournal(document)
 }
 
+// Taps lists the interfaces of a domain that runs which are on bridges.
+func (h *Host) Taps(ctx context.Context, name string) ([]vm.Tap, error) {
+	document, err := onDomain(ctx, h, "reading the interfaces of domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) (string, error) {
+		return c.DomainGetXMLDesc(d, 0)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return domxml.ParseTaps(document)
+}
+
 // Owned lists the domains of this driver that belong to somebody, of those whose
 // names may be theirs: only their metadata is read.
 func (h *Host) Owned(ctx context.Context, maybe func(name string) bool, by func(vm.Owner) bool) ([]string, error) {

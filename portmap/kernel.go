@@ -19,13 +19,18 @@ import (
 // load reads from the kernel what is published.
 func load(ctx context.Context) (published, error) {
 	out, err := run(ctx, "", "nft", "-j", "list", "map", "ip", tableName, "ports")
-	if err != nil && strings.Contains(err.Error(), "Error: No such file or directory") {
+	if isMissing(err) {
 		return published{}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	return parseMap(out)
+}
+
+// isMissing tells nft's error of what is not there.
+func isMissing(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "Error: No such file or directory")
 }
 
 // parseMap reads nft's JSON of the map of ports. An element without a comment
@@ -82,11 +87,14 @@ func addrPort(addr, port json.RawMessage) (netip.AddrPort, error) {
 
 func unquote(s json.RawMessage) string { return strings.Trim(string(s), `"`) }
 
+// comment tells a person, and us, whose the rule in FORWARD is.
+const comment = "nomad-driver-virt: published ports"
+
 // forwarded matches the packets of connections that our table translated.
 var forwarded = []string{"FORWARD",
 	"-m", "connmark", "--mark", fmt.Sprintf("%#x/%#x", ourMark, ourMark),
 	"-m", "conntrack", "--ctstate", "DNAT",
-	"-m", "comment", "--comment", "nomad-driver-virt: published ports",
+	"-m", "comment", "--comment", comment,
 	"-j", "ACCEPT"}
 
 // acceptForwarded has the host forward connections to published ports, or no
@@ -96,33 +104,41 @@ var forwarded = []string{"FORWARD",
 // libvirt's nftables back end rejects in a table of its own, out of its reach.
 func acceptForwarded(ctx context.Context, on bool) error {
 	if on {
-		there, err := iptables(ctx, "-C")
-		if err == nil && !there {
-			_, err = iptables(ctx, "-I")
+		rules, err := run(ctx, "", "iptables", "-w", "-S", "FORWARD")
+		if err != nil || accepts(string(rules)) {
+			return err
 		}
+		if err := acceptForwarded(ctx, false); err != nil { // it is behind libvirt's
+			return err
+		}
+		_, err = run(ctx, "", "iptables", append([]string{"-w", "-I"}, forwarded...)...)
 		return err
 	}
 	for {
-		deleted, err := iptables(ctx, "-D")
-		if errors.Is(err, exec.ErrNotFound) {
+		_, err := run(ctx, "", "iptables", append([]string{"-w", "-D"}, forwarded...)...)
+		var exit *exec.ExitError
+		const notThere = 1 // exit status
+		if errors.Is(err, exec.ErrNotFound) || errors.As(err, &exit) && exit.ExitCode() == notThere {
 			return nil
 		}
-		if err != nil || !deleted {
+		if err != nil {
 			return err
 		}
 	}
 }
 
-// iptables checks (-C), inserts (-I) or deletes (-D) the rule for forwarded
-// connections. It returns false when the rule to check or delete is not there.
-func iptables(ctx context.Context, action string) (bool, error) {
-	const notThere = 1 // exit status
-	_, err := run(ctx, "", "iptables", append([]string{"-w", action}, forwarded...)...)
-	var exit *exec.ExitError
-	if action != "-I" && errors.As(err, &exit) && exit.ExitCode() == notThere {
-		return false, nil
+// accepts tells whether our rule is there, and ahead of those that lead to
+// libvirt's: of a chain as iptables -S prints it.
+func accepts(rules string) bool {
+	for rule := range strings.Lines(rules) {
+		switch {
+		case strings.Contains(rule, comment):
+			return true
+		case strings.Contains(rule, "-j LIBVIRT_"):
+			return false
+		}
 	}
-	return err == nil, err
+	return false
 }
 
 // routeLocalnet lets packets from 127.0.0.1 out to a bridge, or no longer, as

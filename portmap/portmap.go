@@ -5,6 +5,7 @@ package portmap
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 
@@ -16,6 +17,7 @@ import (
 type Table struct {
 	turn chan struct{} // who has put something in may use what is below
 	all  published     // what the kernel holds; nil: not known
+	form string        // of the table as it was written last, but for its elements; "": not known
 }
 
 // New returns the host's table. It asks the kernel nothing yet.
@@ -48,6 +50,73 @@ func (t *Table) Withdraw(ctx context.Context, name string) error {
 		return fmt.Errorf("withdraw ports of VM %q: %w", name, err)
 	}
 	return nil
+}
+
+// Restore brings the host to what is wanted, whatever others have done to it:
+// flushed the ruleset, restarted a network, added rules before ours. wanted is
+// asked once nobody else changes the table; gone tells of the VM of a port that is
+// not wanted whether there is none any more, so that the port is withdrawn. It
+// returns the VMs whose ports were put right. Where all is as it should be, nothing
+// is written.
+func (t *Table) Restore(ctx context.Context, wanted func() []vm.Publication, gone func(name string) bool) (restored []string, err error) {
+	select {
+	case t.turn <- struct{}{}:
+		defer func() { <-t.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	want := wanted()
+	if _, err := exec.LookPath("nft"); err != nil && len(want) == 0 {
+		return nil, nil //nolint:nilerr // without the program nothing was ever published
+	}
+	if t.all, err = load(ctx); err != nil {
+		return nil, err
+	}
+	form, err := t.formNow(ctx)
+	if err != nil {
+		return nil, err
+	}
+	broken := len(t.all) > 0 && form != t.form
+	wrong, err := t.all.amiss(want, gone)
+	errs := []error{err}
+	for name, own := range wrong {
+		if err := t.replace(ctx, name, own); err != nil {
+			errs = append(errs, fmt.Errorf("publish ports of VM %q: %w", name, err))
+			t.all, err = load(ctx)
+			errs = append(errs, err)
+			continue
+		}
+		broken = false // its transaction has written the rules
+		restored = append(restored, name)
+	}
+	if broken {
+		_, err := run(ctx, transaction(nil, nil, t.all), "nft", "-f", "-")
+		errs = append(errs, err)
+	}
+	errs = append(errs, t.openDoors(ctx))
+	t.form, err = t.formNow(ctx)
+	return restored, errors.Join(append(errs, err)...)
+}
+
+// openDoors opens those that the ports need which there are.
+func (t *Table) openDoors(ctx context.Context) error {
+	if len(t.all) == 0 {
+		return nil
+	}
+	errs := []error{acceptForwarded(ctx, true)}
+	for _, bridge := range t.all.loopbackBridges() {
+		errs = append(errs, routeLocalnet(bridge, true))
+	}
+	return errors.Join(errs...)
+}
+
+// formNow reads the form of the table; "" where there is no table.
+func (t *Table) formNow(ctx context.Context) (string, error) {
+	out, err := run(ctx, "", "nft", "--terse", "list", "table", "ip", tableName)
+	if isMissing(err) {
+		return "", nil
+	}
+	return string(out), err
 }
 
 // change makes own all that the VM publishes. What is remembered saves reading
@@ -101,6 +170,9 @@ func (t *Table) replace(ctx context.Context, name string, own published) error {
 	}
 	if _, err := run(ctx, transaction(old, own, after), "nft", "-f", "-"); err != nil {
 		return err
+	}
+	if !t.all.sameRules(after) {
+		t.form = ""
 	}
 	t.all = after
 	for _, bridge := range own.loopbackBridges() {

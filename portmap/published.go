@@ -2,6 +2,7 @@ package portmap
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -116,6 +117,32 @@ func (p published) of(name string) published {
 	return own
 }
 
+// amiss returns what VMs are to publish whose ports are not as they are wanted;
+// nothing where the VM is gone. An error tells what cannot be published at all.
+func (p published) amiss(want []vm.Publication, gone func(name string) bool) (map[string]published, error) {
+	var errs []error
+	amiss := make(map[string]published)
+	known := make(map[string]bool)
+	for _, w := range want {
+		own, err := publishedBy(w)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		known[w.VM] = true
+		if !maps.Equal(p.of(w.VM), own) {
+			amiss[w.VM] = own
+		}
+	}
+	for _, t := range p {
+		if !known[t.VM] && gone(t.VM) {
+			amiss[t.VM] = nil
+		}
+		known[t.VM] = true
+	}
+	return amiss, errors.Join(errs...)
+}
+
 // with returns p with add in place of remove.
 func (p published) with(remove, add published) published {
 	after := maps.Clone(p)
@@ -163,6 +190,12 @@ func (p published) bridgesWhere(keep func(port) bool) []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(names))
+}
+
+// sameRules tells whether the rules for these ports are those for others.
+func (p published) sameRules(others published) bool {
+	return len(p) > 0 && len(others) > 0 &&
+		slices.Equal(p.bridges(), others.bridges()) && slices.Equal(p.loopbackBridges(), others.loopbackBridges())
 }
 
 // missing returns what is in a and not in b.

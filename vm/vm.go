@@ -172,6 +172,12 @@ type Interface struct {
 	Ports   []Port
 }
 
+// Tap is an interface of a VM that runs, as the host has it.
+type Tap struct {
+	Device string // "vnet0"
+	Bridge string // that it is to be on
+}
+
 // Port is a port of the guest that the host publishes, for TCP and UDP.
 type Port struct {
 	Label string         // Nomad's port label

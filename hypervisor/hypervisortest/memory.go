@@ -50,7 +50,8 @@ func NewMemory() *Memory {
 type domain struct {
 	metadata   string // as it is in the domain's XML
 	memory     vm.Bytes
-	persistent bool // not undefined
+	bridges    []string // of its interfaces
+	persistent bool     // not undefined
 
 	executes  bool
 	guest     hypervisor.Guest // while it executes
@@ -141,7 +142,12 @@ func (m *Memory) Define(_ context.Context, s *vm.Spec) error {
 	if _, is := m.domains[s.Name]; is {
 		return fmt.Errorf("defining domain %s: it already exists", s.Name)
 	}
+	var bridges []string
+	for _, i := range s.Interfaces {
+		bridges = append(bridges, i.Bridge)
+	}
 	m.domains[s.Name] = &domain{
+		bridges:    bridges,
 		metadata:   written.Metadata.Content,
 		memory:     s.Memory,
 		persistent: true,
@@ -197,6 +203,17 @@ func (m *Memory) Owned(ctx context.Context, maybe func(name string) bool, by fun
 		}
 	}
 	return owned, nil
+}
+
+// Taps are numbered by the name of the VM.
+func (m *Memory) Taps(_ context.Context, name string) (taps []vm.Tap, err error) {
+	err = m.on("Taps", name, func(d *domain) error {
+		for i, bridge := range d.bridges {
+			taps = append(taps, vm.Tap{Device: fmt.Sprintf("%s-%d", name, i), Bridge: bridge})
+		}
+		return nil
+	})
+	return taps, err
 }
 
 // Start has the guest paused.

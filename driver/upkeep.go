@@ -1,0 +1,168 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/nomad/plugins/drivers"
+
+	"nomad-driver-virt/hypervisor"
+	"nomad-driver-virt/vm"
+)
+
+const (
+	// upkeepEvery is how often it is looked whether VMs have what they had on the
+	// host's network, when the kernel tells of no change.
+	upkeepEvery = 30 * time.Second
+	// upkeepAfter is how long after a change: who changes one thing changes more,
+	// and others change the network all the time.
+	upkeepAfter = time.Second
+	// upkeepTimeout bounds one look.
+	upkeepTimeout = 20 * time.Second
+)
+
+// keepNetworks has VMs stay on their bridges and their ports be published, for as
+// long as the driver lives: whoever flushes the host's rules, reloads its firewall
+// or restarts a network takes that away.
+func (d *Driver) keepNetworks(ctx context.Context, m *machines) {
+	changes := d.around.watch(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(upkeepEvery):
+		case <-changes:
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(upkeepAfter):
+			}
+		}
+		d.upkeep(ctx, m)
+	}
+}
+
+// upkeep looks once, and puts right what is wrong.
+func (d *Driver) upkeep(ctx context.Context, m *machines) {
+	ctx, cancel := context.WithTimeout(ctx, upkeepTimeout)
+	defer cancel()
+	tasks := make(map[string]*task) // by VM
+	for _, t := range d.onNetwork() {
+		tasks[t.vm] = t
+		t.learn(ctx, m.host)
+		for _, tap := range t.tapsOf() {
+			joined, err := d.around.rejoin(tap.Device, tap.Bridge)
+			if err != nil {
+				d.logger.Warn("a VM is off its bridge", "vm", t.vm, "error", err)
+			}
+			if joined {
+				d.logger.Warn("a VM had been taken off its bridge, and is back on it", "vm", t.vm, "bridge", tap.Bridge)
+				d.tell(t.cfg, "The VM had been taken off bridge %s by somebody, and is back on it", tap.Bridge)
+			}
+		}
+	}
+	restored, err := m.ports.Restore(ctx, d.wanted, func(name string) bool { return d.isGone(ctx, m, name) })
+	if err != nil {
+		d.logger.Warn("published ports may not be as they should be; it is tried again", "every", upkeepEvery, "error", err)
+	}
+	for _, name := range restored {
+		if t, is := tasks[name]; is {
+			d.logger.Warn("the rules of published ports had been changed, and were put right", "vm", name)
+			d.tell(t.cfg, "Somebody had changed the host's rules for the task's ports: they are published again")
+		} else {
+			d.logger.Info("the ports of a VM that is gone were withdrawn", "vm", name)
+		}
+	}
+}
+
+// onNetwork lists the tasks whose VMs are to be on the network.
+func (d *Driver) onNetwork() []*task {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.DeleteFunc(slices.Collect(maps.Values(d.tasks)), func(t *task) bool { return !t.running() || t.isDestroyed() })
+}
+
+// wanted lists what is to be published.
+func (d *Driver) wanted() []vm.Publication {
+	var all []vm.Publication
+	for _, t := range d.onNetwork() {
+		t.mu.Lock()
+		all = append(all, t.published...)
+		t.mu.Unlock()
+	}
+	return all
+}
+
+// isGone tells whether there is no VM of a name any more.
+func (d *Driver) isGone(ctx context.Context, m *machines, name string) bool {
+	if d.knows(name) {
+		return false
+	}
+	_, err := m.host.Running(ctx, name)
+	return errors.Is(err, hypervisor.ErrNoDomain)
+}
+
+// learn finds out what the VM has on the host's network, if that is not known.
+func (t *task) learn(ctx context.Context, host domains) {
+	t.mu.Lock()
+	known := t.taps != nil
+	t.mu.Unlock()
+	if known {
+		return
+	}
+	taps, err := host.Taps(ctx, t.vm)
+	if err != nil {
+		return // libvirt is away, or the VM is
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.taps = append([]vm.Tap{}, taps...)
+	if t.published == nil {
+		t.published = published(t.cfg, t.vm, t.network, taps)
+	}
+}
+
+func (t *task) tapsOf() []vm.Tap {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.taps
+}
+
+func (t *task) isDestroyed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.destroyed
+}
+
+// published is what a task publishes that was started by a plugin before this one,
+// by what Nomad keeps of it and what libvirt tells.
+func published(cfg *drivers.TaskConfig, name string, network *drivers.DriverNetwork, taps []vm.Tap) []vm.Publication {
+	if network == nil || len(taps) == 0 || cfg.Resources == nil || cfg.Resources.Ports == nil {
+		return nil
+	}
+	guest, err := netip.ParseAddr(network.IP)
+	if err != nil {
+		return nil
+	}
+	p := vm.Publication{VM: name, Bridge: taps[0].Bridge, Guest: guest}
+	for _, allocated := range *cfg.Resources.Ports {
+		port, is := network.PortMap[allocated.Label]
+		host, err := netip.ParseAddr(allocated.HostIP)
+		if !is || err != nil {
+			continue
+		}
+		p.Ports = append(p.Ports, vm.Port{
+			Label: allocated.Label,
+			Host:  netip.AddrPortFrom(host, uint16(allocated.Value)),
+			Guest: uint16(port),
+		})
+	}
+	if len(p.Ports) == 0 {
+		return nil
+	}
+	return []vm.Publication{p}
+}

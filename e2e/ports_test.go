@@ -1,0 +1,68 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+// backWithin is how long a published port may be away after somebody has changed
+// the host's network.
+const backWithin = 30 * time.Second
+
+func TestPublishedPortsStay(t *testing.T) {
+	j := guest{Name: "stays", Cmds: []string{serveLocal}, KillTimeout: "5s"}.submit(t)
+	a := j.waitRunning()
+	url := a.url(t, "http", "/")
+	page(t, tinyTimeout, url)
+	answers := func(after string) {
+		t.Helper()
+		eventually(t, backWithin, "the port after "+after, func() error {
+			_, err := getFromFar(url)
+			return err
+		})
+	}
+	answers("nothing")
+	command(t, "nft", "delete", "table", "ip", "nomad_virt")
+	answers("its table was deleted")
+	command(t, "iptables", "-F", "FORWARD")
+	// libvirt's rules are ahead of ours when it has restarted a network.
+	virsh(t, "net-destroy", "default")
+	virsh(t, "net-start", "default")
+	answers("its network was restarted")
+	j.waitEvent(endTimeout, "taken off bridge virbr0", "is back on it")
+	j.waitEvent(endTimeout, "they are published again")
+
+	// Nobody is there to see it, and the next plugin does not remember.
+	command(t, lab, "nomad-stop")
+	command(t, "nft", "delete", "table", "ip", "nomad_virt")
+	if _, err := getFromFar(url); err == nil {
+		t.Error("the port answers, and nothing publishes it")
+	}
+	command(t, "nft", "add table ip nomad_virt; "+
+		"add map ip nomad_virt ports { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service ; }; "+
+		`add element ip nomad_virt ports { 10.99.0.2 . tcp . 29999 comment "ghost-5a6e215e http on virbr0" : 192.168.122.9 . 80 }`)
+	command(t, lab, "nomad-start")
+	answers("a restart of the agent")
+	eventually(t, 2*backWithin, "no port of a VM that is gone", func() error {
+		if ghost := matching(command(t, "nft", "list", "ruleset"), "ghost-"); ghost != "" {
+			return errors.New(ghost)
+		}
+		return nil
+	})
+
+	command(t, "nft", "flush", "ruleset")
+	answers("all rules were flushed")
+	if a, err := j.newest(); err != nil || a.TaskStates["vm-task"].Restarts != 0 {
+		t.Errorf("the task was restarted (error %v)", err)
+	}
+	// libvirt writes its own anew when it starts.
+	command(t, lab, "libvirt-stop")
+	t.Cleanup(func() { command(t, lab, "libvirt-start") })
+	command(t, lab, "libvirt-start")
+	answers("libvirt's rules were back")
+	j.purge()
+	nothingLeft(t)
+}

@@ -1,0 +1,117 @@
+//go:build lab
+
+package portmap
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"nomad-driver-virt/vm"
+)
+
+func restore(t *testing.T, table *Table, want ...vm.Publication) []string {
+	t.Helper()
+	restored, err := table.Restore(t.Context(), func() []vm.Publication { return want }, func(string) bool { return false })
+	mustDo(t, err)
+	slices.Sort(restored)
+	return restored
+}
+
+func TestRestoreBringsBackWhatOthersTookAway(t *testing.T) {
+	// flushed keeps the host as it is but for what a test takes away of ours.
+	for name, test := range map[string]struct {
+		harm     string
+		restored []string
+	}{
+		"nothing":               {"true", nil},
+		"the table":             {"nft delete table ip nomad_virt", []string{"a", "b"}},
+		"all rules":             {"nft flush table ip nomad_virt", nil},
+		"a chain's rules":       {"nft flush chain ip nomad_virt translate", nil},
+		"the ports":             {"nft flush map ip nomad_virt ports", []string{"a", "b"}},
+		"a port":                {"nft delete element ip nomad_virt ports { 10.99.0.2 . tcp . 20000 }", []string{"a"}},
+		"the rule in FORWARD":   {"iptables -S FORWARD | sed -n 's/^-A \\(.*published.*\\)/-D \\1/p' | xargs -r iptables", nil},
+		"its place in FORWARD":  {"iptables -D FORWARD -j LIBVIRT_FWI; iptables -I FORWARD 1 -j LIBVIRT_FWI", nil},
+		"route_localnet":        {"echo 0 > /proc/sys/net/ipv4/conf/virbr0/route_localnet", nil},
+		"where a port leads to": {"nft delete element ip nomad_virt ports { 10.99.0.2 . tcp . 20000 }; nft add element ip nomad_virt ports '{ 10.99.0.2 . tcp . 20000 comment \"a http on virbr0\" : 192.168.122.52 . 8000 }'", []string{"a"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			table := newTable(t, "a", "b")
+			forward := must(t, "iptables -S FORWARD | grep -v published")
+			t.Cleanup(func() { // the test's own harm
+				must(t, "iptables -F FORWARD")
+				must(t, "echo '"+forward+"' | sed -n 's/^-A/iptables -A/p' | sh -e")
+			})
+			a, b := publication("a", "one", "10.99.0.2:20000"), publication("b", "two", "10.99.0.2:20001", "127.0.0.1:20001")
+			mustDo(t, table.Publish(t.Context(), a))
+			mustDo(t, table.Publish(t.Context(), b))
+			restore(t, table, a, b) // so that it knows the table as it is
+			must(t, test.harm)
+			if restored := restore(t, table, a, b); !slices.Equal(restored, test.restored) {
+				t.Errorf("the ports of %v were put right, want %v", restored, test.restored)
+			}
+			mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
+			mustAnswer(t, "", "127.0.0.1:20001", "two 192.168.122.1")
+			before := must(t, "nft -j list ruleset | jq -S '[.nftables[] | select(.rule) | .rule.handle]'")
+			if restored := restore(t, table, a, b); restored != nil {
+				t.Errorf("%v were put right a second time", restored)
+			}
+			if after := must(t, "nft -j list ruleset | jq -S '[.nftables[] | select(.rule) | .rule.handle]'"); after != before {
+				t.Error("rules were written though all was as it should be")
+			}
+		})
+	}
+}
+
+func TestRestoreIsTheNextProcesss(t *testing.T) {
+	table := newTable(t, "a")
+	a := publication("a", "one", "10.99.0.2:20000")
+	mustDo(t, table.Publish(t.Context(), a))
+	must(t, "nft flush chain ip nomad_virt translate")
+	restore(t, New(), a)
+	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
+}
+
+func TestRestoreWithdrawsPortsOfVMsThatAreGone(t *testing.T) {
+	table := newTable(t, "a", "stays")
+	a := publication("a", "one", "10.99.0.2:20000")
+	mustDo(t, table.Publish(t.Context(), a))
+	mustDo(t, table.Publish(t.Context(), publication("stays", "two", "10.99.0.2:20001")))
+	mustDo(t, table.Publish(t.Context(), publication("gone", "two", "10.99.0.2:20002")))
+	restored, err := table.Restore(t.Context(),
+		func() []vm.Publication { return []vm.Publication{a} },
+		func(name string) bool { return name == "gone" })
+	mustDo(t, err)
+	if !slices.Equal(restored, []string{"gone"}) {
+		t.Errorf("%v were put right, want the one that is gone", restored)
+	}
+	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
+	mustAnswer(t, "far", "10.99.0.2:20001", "two 10.99.0.1")
+	mustRefuse(t, "far", "10.99.0.2:20002")
+}
+
+func TestWatchTellsOfChanges(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	changes := Watch(ctx)
+	table := newTable(t, "a")
+	for name, change := range map[string]func(){
+		"a port":       func() { mustDo(t, table.Publish(t.Context(), publication("a", "one", "10.99.0.2:20000"))) },
+		"iptables":     func() { must(t, "iptables -N watched; iptables -X watched") },
+		"an interface": func() { must(t, "ip link add watched type bridge; ip link delete watched") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for deadline := time.After(10 * time.Second); ; {
+				change() // it may not listen yet
+				select {
+				case <-changes:
+					return
+				case <-time.After(100 * time.Millisecond):
+				case <-deadline:
+					t.Fatal("nothing was told")
+				}
+			}
+		})
+	}
+}
