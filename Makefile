@@ -78,7 +78,7 @@ lab-test: setup dev ## tests on the kernel, and on a libvirt of the lab
 e2e: setup dev ## what a user sees, on a lab
 	LAB_NAME=$(TEST_LAB) lab/lab down
 	LAB_NAME=$(TEST_LAB) lab/lab up
-	$(IN_LAB) go test -tags e2e -count 1 -timeout 40m -v ./e2e
+	$(IN_LAB) go test -tags e2e -count 1 -timeout 60m -v ./e2e
 	LAB_NAME=$(TEST_LAB) lab/lab down
 
 bench: setup dev ## the driver's own time, as ratios to the bare tools

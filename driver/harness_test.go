@@ -244,7 +244,7 @@ func TestNextPluginGoesOnWithAStop(t *testing.T) {
 			handle := first.start(t, cfg)
 			mustDo(t, c.host.Deafen(vmOf(cfg)))
 			stopped := make(chan error, 1)
-			go func() { stopped <- first.StopTask(cfg.ID, time.Second, "") }()
+			go func() { stopped <- first.StopTask(cfg.ID, 3*time.Second, "") }()
 			eventually(t, "the stop is noted", func() bool {
 				by, err := c.host.StopNoted(t.Context(), vmOf(cfg))
 				return err == nil && !by.IsZero()

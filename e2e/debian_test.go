@@ -33,8 +33,6 @@ func TestExampleJobServesItsPage(t *testing.T) {
 			t.Errorf("the task's log does not have %q, its end is\n%s", want, log[max(0, len(log)-2000):])
 		}
 	}
-	command(t, "nomad", "job", "stop", "-detach", j.name)
-	j.waitEvent(debianTimeout, "The guest shut down", "after its agent was asked to")
 	j.purge()
 	nothingLeft(t)
 }
@@ -179,6 +177,8 @@ WantedBy=multi-user.target
 	if a, err := j.newest(); err != nil || a.TaskStates["vm-task"].Restarts != 0 {
 		t.Errorf("a reboot in the guest restarted the task (error %v)", err)
 	}
+	command(t, "nomad", "job", "stop", "-detach", j.name)
+	j.waitEvent(debianTimeout, "The guest shut down", "after its agent was asked to")
 	j.purge()
 	goodbyes.want(t, "goodbye\n")
 	nothingLeft(t)

@@ -88,22 +88,7 @@ func TestQEMUKilledForWantOfMemoryIsMarked(t *testing.T) {
 	j := guest{Name: "oom", Type: "batch", Cmds: serveShell, KillTimeout: "1s"}.submit(t)
 	a := j.waitRunning()
 	s := a.shell(t)
-	groups, err := filepath.Glob("/sys/fs/cgroup/memory/machine/qemu-*-" + vmOf(t, "vm-task") + ".libvirt-qemu")
-	if err != nil || len(groups) != 1 {
-		t.Fatalf("%v, the VM's control groups are %v, want one", err, groups)
-	}
-	used, err := os.ReadFile(groups[0] + "/memory.usage_in_bytes")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bytes, err := strconv.ParseInt(strings.TrimSpace(string(used)), 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	limit := strconv.FormatInt(bytes+8*mib, 10)
-	if err := os.WriteFile(groups[0]+"/memory.limit_in_bytes", []byte(limit), 0); err != nil {
-		t.Fatal(err)
-	}
+	limitMemory(t, qemuOf(t, vmOf(t, "vm-task")), 8*mib)
 	// The kernel has no memory for what the guest has.
 	_, _ = s.try("mount -o remount,size=200m /run; dd if=/dev/zero of=/run/fill bs=1M count=120", 20*time.Second)
 	if details := command(t, "nomad", "alloc", "status", "-json", j.waitDead().ID); !strings.Contains(details, `"oom_killed": "true"`) {
@@ -111,6 +96,37 @@ func TestQEMUKilledForWantOfMemoryIsMarked(t *testing.T) {
 	}
 	j.waitExit("Exit Code: 137", "no memory left for it")
 	nothingLeft(t)
+}
+
+// limitMemory leaves the control group that libvirt made for a process so much
+// memory beyond what it uses.
+func limitMemory(t *testing.T, pid string, beyond int64) {
+	t.Helper()
+	groups, err := os.ReadFile("/proc/" + pid + "/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dir, usage, limit string
+	for line := range strings.Lines(string(groups)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		switch {
+		case parts[1] == "memory":
+			dir, usage, limit = "/sys/fs/cgroup/memory"+parts[2], "memory.usage_in_bytes", "memory.limit_in_bytes"
+		case parts[1] == "" && dir == "": // version 2; QEMU's threads are in a group below
+			dir, usage, limit = "/sys/fs/cgroup"+strings.TrimSuffix(parts[2], "/libvirt/emulator"), "memory.current", "memory.max"
+		}
+	}
+	used, err := os.ReadFile(filepath.Join(dir, usage))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bytes, err := strconv.ParseInt(strings.TrimSpace(string(used)), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, limit), []byte(strconv.FormatInt(bytes+beyond, 10)), 0); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestPauseByAnotherHandIsNoExit(t *testing.T) {
@@ -170,7 +186,15 @@ func TestVMOutlivesTheTroublesOfAllOthers(t *testing.T) {
 	command(t, daemon, "kill", "libvirtd", "CONT")
 	driverTells(t, true)
 
-	command(t, "pkill", "-KILL", "-f", "plugins/nomad-driver-virt")
+	killed := command(t, "pgrep", "-f", "plugins/nomad-driver-virt")
+	command(t, "kill", "-KILL", killed)
+	eventually(t, startTimeout, "the next plugin", func() error {
+		if now, err := try("pgrep", "-f", "plugins/nomad-driver-virt"); err != nil || now == killed {
+			return fmt.Errorf("it is %q, %w", now, err)
+		}
+		return nil
+	})
+	driverTells(t, true)
 	unharmed("a plugin that was killed")
 
 	// It ends while nobody looks, and how it ended is told afterwards.
@@ -190,7 +214,7 @@ func TestVMOutlivesTheTroublesOfAllOthers(t *testing.T) {
 }
 
 func TestVMThatHangsHoldsUpNoOther(t *testing.T) {
-	hung := guest{Name: "hung", Task: "hung", Image: "none", KillTimeout: "3s", NoCore: true}.submit(t)
+	hung := guest{Name: "hung", Task: "hung", Image: "none", KillTimeout: "60s", NoCore: true}.submit(t)
 	hung.waitRunning()
 	qemu := qemuOf(t, vmOf(t, "hung"))
 	command(t, "kill", "-STOP", qemu)
@@ -209,6 +233,10 @@ func TestVMThatHangsHoldsUpNoOther(t *testing.T) {
 	})
 	driverTells(t, true)
 	other.purge()
+	if state, err := os.ReadFile("/proc/" + qemu + "/stat"); err != nil || !strings.Contains(string(state), ") T ") {
+		t.Errorf("the VM does not hang any more: %s, %v", state, err)
+	}
+	command(t, "nomad", "alloc", "signal", "-s", "SIGKILL", hung.waitRunning().ID)
 	hung.purge()
 	nothingLeft(t)
 }

@@ -67,7 +67,7 @@ func TestLogsAreTheConsole(t *testing.T) {
 	}
 	// The console can be used beside it.
 	name := vmOf(t, "vm-task")
-	if out, _ := try("timeout", "3", "script", "-qec", "virsh -c qemu:///system console "+name, "/dev/null"); !strings.Contains(out, "count ") {
+	if out, _ := try("timeout", "6", "script", "-qec", "virsh -c qemu:///system console "+name, "/dev/null"); !strings.Contains(out, "count ") {
 		t.Errorf("virsh console shows\n%s", out)
 	}
 	goesOn("a log beside the console")
