@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers/testutils"
 
 	"nomad-driver-virt/hypervisor/hypervisortest"
+	"nomad-driver-virt/portmap"
 	"nomad-driver-virt/vm"
 )
 
@@ -59,20 +60,22 @@ func (n *noted) all() []string {
 // notedPorts publishes ports by taking note of whose they are.
 type notedPorts struct{ noted }
 
-func (p *notedPorts) Publish(_ context.Context, of vm.Publication) error { return p.add(of.VM) }
+func (p *notedPorts) Publish(_ context.Context, of vm.Publication, _ func(string) bool) ([]portmap.Held, error) {
+	return nil, p.add(of.VM)
+}
 
 // Restore puts right what a test has taken away, or what is gone.
-func (p *notedPorts) Restore(_ context.Context, wanted func() []vm.Publication, gone func(string) bool) (restored []string, err error) {
+func (p *notedPorts) Restore(_ context.Context, wanted func() []vm.Publication, gone func(string) bool) (restored []portmap.Restored, err error) {
 	there := p.all()
 	for _, w := range wanted() {
 		if !slices.Contains(there, w.VM) {
-			restored = append(restored, w.VM)
+			restored = append(restored, portmap.Restored{VM: w.VM})
 			err = errors.Join(err, p.add(w.VM))
 		}
 	}
 	for _, name := range there {
 		if gone(name) {
-			restored = append(restored, name)
+			restored = append(restored, portmap.Restored{VM: name})
 			err = errors.Join(err, p.remove(name))
 		}
 	}

@@ -61,9 +61,9 @@ type domains interface {
 
 // publisher publishes ports of VMs: portmap.Table.
 type publisher interface {
-	Publish(ctx context.Context, p vm.Publication) error
+	Publish(ctx context.Context, p vm.Publication, mayHold func(name string) bool) ([]portmap.Held, error)
 	Withdraw(ctx context.Context, name string) error
-	Restore(ctx context.Context, wanted func() []vm.Publication, gone func(name string) bool) (restored []string, err error)
+	Restore(ctx context.Context, wanted func() []vm.Publication, gone func(name string) bool) ([]portmap.Restored, error)
 }
 
 // sharer shows directories of the host to VMs: package share.

@@ -79,7 +79,7 @@ func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, te
 		step{"make the cloud-init seed", func(ctx context.Context) error { return m.makeSeed(ctx, s) }},
 		step{"share the allocation's directories", func(context.Context) error { return m.shares.Attach(s.Shares) }},
 		step{"make a place for its console's log", func(context.Context) error { return m.consoles.Make(s.Name) }},
-		step{"publish ports", func(ctx context.Context) error { return m.publish(ctx, s, addrs) }},
+		step{"publish ports", func(ctx context.Context) error { return m.publish(ctx, s, addrs, tell) }},
 		// libvirt reserves the address meanwhile; the guest runs when it has.
 		step{"start the VM", func(ctx context.Context) error { return m.host.Start(ctx, s.Name) }},
 		step{"give it its share of the CPUs", func(ctx context.Context) error { return m.host.SetCPUShares(ctx, s.Name, s.CPUShares) }},
@@ -292,10 +292,20 @@ func (m *machines) reserve(ctx context.Context, interfaces []vm.Interface, addrs
 	return wait, nil
 }
 
-func (m *machines) publish(ctx context.Context, s *vm.Spec, addrs []netip.Addr) error {
+// publish publishes the ports of a VM, but for those that another task of its
+// allocation holds: it gets them when that one ends.
+func (m *machines) publish(ctx context.Context, s *vm.Spec, addrs []netip.Addr, tell func(string, ...any)) error {
+	ofSameAlloc := func(name string) bool {
+		journal, err := m.journal(ctx, name)
+		return err == nil && journal.Owner.Alloc == s.Owner.Alloc
+	}
 	for _, p := range publications(s, addrs) {
-		if err := m.ports.Publish(ctx, p); err != nil {
+		held, err := m.ports.Publish(ctx, p, ofSameAlloc)
+		if err != nil {
 			return err
+		}
+		for _, h := range held {
+			tell("Port %s is published for VM %s, of another task of the group; this task takes it over when that one ends", h.Label, h.By)
 		}
 	}
 	return nil

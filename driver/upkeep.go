@@ -69,12 +69,15 @@ func (d *Driver) upkeep(ctx context.Context, m *machines) {
 	if err != nil {
 		d.logger.Warn("published ports may not be as they should be; it is tried again", "every", upkeepEvery, "error", err)
 	}
-	for _, name := range restored {
-		if t, is := tasks[name]; is {
-			d.logger.Warn("the rules of published ports had been changed, and were put right", "vm", name)
+	for _, r := range restored {
+		switch t, is := tasks[r.VM]; {
+		case !is:
+			d.logger.Info("the ports of a VM that is gone were withdrawn", "vm", r.VM)
+		case r.TookOver:
+			d.tell(t.cfg, "The task's ports are published for it now, which another task of the group held")
+		default:
+			d.logger.Warn("the rules of published ports had been changed, and were put right", "vm", r.VM)
 			d.tell(t.cfg, "Somebody had changed the host's rules for the task's ports: they are published again")
-		} else {
-			d.logger.Info("the ports of a VM that is gone were withdrawn", "vm", name)
 		}
 	}
 }

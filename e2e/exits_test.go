@@ -90,7 +90,7 @@ func TestQEMUKilledForWantOfMemoryIsMarked(t *testing.T) {
 	s := a.shell(t)
 	limitMemory(t, qemuOf(t, vmOf(t, "vm-task")), 8*mib)
 	// The kernel has no memory for what the guest has.
-	_, _ = s.try("mount -o remount,size=200m /run; dd if=/dev/zero of=/run/fill bs=1M count=120", 20*time.Second)
+	_, _ = s.try("mount -o remount,size=200m /run; dd if=/dev/zero of=/run/fill bs=1M count=120", 6*time.Second)
 	if details := command(t, "nomad", "alloc", "status", "-json", j.waitDead().ID); !strings.Contains(details, `"oom_killed": "true"`) {
 		t.Error("the end of the task is not marked as a kill for want of memory")
 	}

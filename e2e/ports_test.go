@@ -4,6 +4,8 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -63,6 +65,67 @@ func TestPublishedPortsStay(t *testing.T) {
 	t.Cleanup(func() { command(t, lab, "libvirt-start") })
 	command(t, lab, "libvirt-start")
 	answers("libvirt's rules were back")
+	j.purge()
+	nothingLeft(t)
+}
+
+func TestOneLabelOfTwoTasks(t *testing.T) {
+	task := func(name string) string {
+		return fmt.Sprintf(`
+			task %[1]q {
+				driver = "virt"
+				config {
+					cmds = ["echo %[1]s > /run/index.html; httpd -p 8000 -h /run"]
+					disk {
+						chained = true
+						source {
+							image = "tiny.qcow2"
+						}
+					}
+					network_interface {
+						bridge {
+							name  = "virbr0"
+							ports = ["http"]
+						}
+					}
+				}
+				kill_timeout = "20s"
+				resources {
+					cores  = 1
+					memory = 256
+				}
+			}`, name)
+	}
+	j := submit(t, "shared", `job "shared" {
+		type = "batch"
+		group "group" {
+			restart {
+				attempts = 0
+				mode     = "fail"
+			}
+			network {
+				mode = "host"
+				port "http" {
+					to = 8000
+				}
+			}`+task("one")+task("two")+`
+		}
+	}`)
+	a := j.waitRunning()
+	url := a.url(t, "http", "/")
+	holder := strings.TrimSpace(page(t, tinyTimeout, url))
+	if !a.tells("Port http is published for VM "+holder+"-", "takes it over") {
+		t.Errorf("no event tells that %s holds the port:\n%s", holder, a.events())
+	}
+	command(t, "nomad", "alloc", "signal", "-s", "SIGTERM", a.ID, holder)
+	eventually(t, tinyTimeout, "the page of the other task", func() error {
+		got, err := get(url)
+		if err == nil && strings.TrimSpace(got) == holder {
+			err = errors.New("it is the page of " + got)
+		}
+		return err
+	})
+	j.waitEvent(endTimeout, "published for it now")
 	j.purge()
 	nothingLeft(t)
 }

@@ -15,29 +15,37 @@ import (
 // Table is the host's table of published ports. Changes to it happen one after
 // another; it may be used by several goroutines, and by one process of a host.
 type Table struct {
-	turn chan struct{} // who has put something in may use what is below
-	all  published     // what the kernel holds; nil: not known
-	form string        // of the table as it was written last, but for its elements; "": not known
+	turn  chan struct{}   // who has put something in may use what is below
+	all   published       // what the kernel holds; nil: not known
+	waits map[string]bool // VMs that had to leave ports to others
+	form  string          // of the table as it was written last, but for its elements; "": not known
 }
 
 // New returns the host's table. It asks the kernel nothing yet.
 func New() *Table {
-	return &Table{turn: make(chan struct{}, 1)}
+	return &Table{turn: make(chan struct{}, 1), waits: make(map[string]bool)}
 }
 
 // Publish publishes the ports of a VM, in place of all that the same VM
-// published before. It fails, and changes nothing, when another VM holds one of
-// them. A publication without ports withdraws the VM's.
-func (t *Table) Publish(ctx context.Context, p vm.Publication) error {
+// published before. A publication without ports withdraws the VM's.
+//
+// It fails, and changes nothing, when another VM holds one of them, unless mayHold
+// says of that VM that it may: then the port is left to it, and returned among
+// those that are. Restore publishes them when their holders have withdrawn them.
+func (t *Table) Publish(ctx context.Context, p vm.Publication, mayHold func(name string) bool) ([]Held, error) {
 	own, err := publishedBy(p)
+	var held []Held
 	if err == nil {
-		err = t.change(ctx, p.VM, own)
+		held, err = t.change(ctx, p.VM, own, mayHold)
 	}
 	if err != nil {
-		return fmt.Errorf("publish ports of VM %q: %w", p.VM, err)
+		return nil, fmt.Errorf("publish ports of VM %q: %w", p.VM, err)
 	}
-	return nil
+	return held, nil
 }
+
+// Held is a port that another VM holds.
+type Held struct{ Label, By string }
 
 // Withdraw removes everything that is published for a VM, whichever process
 // published it, and all traces of this package with the last VM. A VM that
@@ -46,7 +54,7 @@ func (t *Table) Withdraw(ctx context.Context, name string) error {
 	if _, err := exec.LookPath("nft"); err != nil {
 		return nil //nolint:nilerr // without the program nothing was ever published
 	}
-	if err := t.change(ctx, name, nil); err != nil {
+	if _, err := t.change(ctx, name, nil, nobody); err != nil {
 		return fmt.Errorf("withdraw ports of VM %q: %w", name, err)
 	}
 	return nil
@@ -55,10 +63,10 @@ func (t *Table) Withdraw(ctx context.Context, name string) error {
 // Restore brings the host to what is wanted, whatever others have done to it:
 // flushed the ruleset, restarted a network, added rules before ours. wanted is
 // asked once nobody else changes the table; gone tells of the VM of a port that is
-// not wanted whether there is none any more, so that the port is withdrawn. It
-// returns the VMs whose ports were put right. Where all is as it should be, nothing
-// is written.
-func (t *Table) Restore(ctx context.Context, wanted func() []vm.Publication, gone func(name string) bool) (restored []string, err error) {
+// not wanted whether there is none any more, so that the port is withdrawn. Ports
+// that others hold wait until those have withdrawn them. It returns the VMs whose
+// ports were put right. Where all is as it should be, nothing is written.
+func (t *Table) Restore(ctx context.Context, wanted func() []vm.Publication, gone func(name string) bool) (restored []Restored, err error) {
 	select {
 	case t.turn <- struct{}{}:
 		defer func() { <-t.turn }()
@@ -77,8 +85,10 @@ func (t *Table) Restore(ctx context.Context, wanted func() []vm.Publication, gon
 		return nil, err
 	}
 	broken := len(t.all) > 0 && form != t.form
-	wrong, err := t.all.amiss(want, gone)
+	wrong, waits, err := t.all.amiss(want, gone)
 	errs := []error{err}
+	waited := t.waits
+	t.waits = waits
 	for name, own := range wrong {
 		if err := t.replace(ctx, name, own); err != nil {
 			errs = append(errs, fmt.Errorf("publish ports of VM %q: %w", name, err))
@@ -87,7 +97,7 @@ func (t *Table) Restore(ctx context.Context, wanted func() []vm.Publication, gon
 			continue
 		}
 		broken = false // its transaction has written the rules
-		restored = append(restored, name)
+		restored = append(restored, Restored{name, waited[name]})
 	}
 	if broken {
 		_, err := run(ctx, transaction(nil, nil, t.all), "nft", "-f", "-")
@@ -96,6 +106,12 @@ func (t *Table) Restore(ctx context.Context, wanted func() []vm.Publication, gon
 	errs = append(errs, t.openDoors(ctx))
 	t.form, err = t.formNow(ctx)
 	return restored, errors.Join(append(errs, err)...)
+}
+
+// Restored is a VM whose ports were put right.
+type Restored struct {
+	VM       string
+	TookOver bool // it had to wait for one of them until now
 }
 
 // openDoors opens those that the ports need which there are.
@@ -122,33 +138,48 @@ func (t *Table) formNow(ctx context.Context) (string, error) {
 // change makes own all that the VM publishes. What is remembered saves reading
 // the table back for each change. It is not relied on for a failure: others may
 // have changed the kernel's, so the kernel is asked, and the change tried again.
-func (t *Table) change(ctx context.Context, name string, own published) error {
+func (t *Table) change(ctx context.Context, name string, own published, mayHold func(string) bool) ([]Held, error) {
 	select {
 	case t.turn <- struct{}{}:
 		defer func() { <-t.turn }()
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 	if t.all != nil {
 		if len(own) == 0 && len(t.all.of(name)) == 0 {
-			return nil
+			return nil, nil
 		}
-		if t.replace(ctx, name, own) == nil {
-			return nil
+		free, held := t.all.split(name, own, mayHold)
+		if t.replace(ctx, name, free) == nil {
+			t.noteWaits(name, held)
+			return held, nil
 		}
 		t.all = nil
 	}
 	all, err := load(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	t.all = all
-	if err := t.replace(ctx, name, own); err != nil {
+	free, held := t.all.split(name, own, mayHold)
+	if err := t.replace(ctx, name, free); err != nil {
 		t.all = nil
-		return err
+		return nil, err
 	}
-	return nil
+	t.noteWaits(name, held)
+	return held, nil
 }
+
+// noteWaits remembers that a VM waits for ports.
+func (t *Table) noteWaits(name string, held []Held) {
+	if len(held) > 0 {
+		t.waits[name] = true
+	} else {
+		delete(t.waits, name)
+	}
+}
+
+func nobody(string) bool { return false }
 
 // replace brings the host from what the VM publishes to own. Doors open before
 // the ports that need them and close in the other order, save for

@@ -118,10 +118,11 @@ func (p published) of(name string) published {
 }
 
 // amiss returns what VMs are to publish whose ports are not as they are wanted;
-// nothing where the VM is gone. An error tells what cannot be published at all.
-func (p published) amiss(want []vm.Publication, gone func(name string) bool) (map[string]published, error) {
+// nothing where the VM is gone. It also returns the VMs that wait for ports of
+// others. An error tells what cannot be published at all.
+func (p published) amiss(want []vm.Publication, gone func(name string) bool) (amiss map[string]published, waits map[string]bool, err error) {
 	var errs []error
-	amiss := make(map[string]published)
+	amiss, waits = make(map[string]published), make(map[string]bool)
 	known := make(map[string]bool)
 	for _, w := range want {
 		own, err := publishedBy(w)
@@ -130,8 +131,12 @@ func (p published) amiss(want []vm.Publication, gone func(name string) bool) (ma
 			continue
 		}
 		known[w.VM] = true
-		if !maps.Equal(p.of(w.VM), own) {
-			amiss[w.VM] = own
+		free, held := p.split(w.VM, own, func(holder string) bool { return !gone(holder) })
+		if len(held) > 0 {
+			waits[w.VM] = true
+		}
+		if !maps.Equal(p.of(w.VM), free) {
+			amiss[w.VM] = free
 		}
 	}
 	for _, t := range p {
@@ -140,7 +145,7 @@ func (p published) amiss(want []vm.Publication, gone func(name string) bool) (ma
 		}
 		known[t.VM] = true
 	}
-	return amiss, errors.Join(errs...)
+	return amiss, waits, errors.Join(errs...)
 }
 
 // with returns p with add in place of remove.
@@ -151,6 +156,23 @@ func (p published) with(remove, add published) published {
 	}
 	maps.Copy(after, add)
 	return after
+}
+
+// split divides what a VM is to publish into what it can, and the labels of what
+// is left to others who may hold it.
+func (p published) split(name string, own published, mayHold func(string) bool) (free published, held []Held) {
+	free = maps.Clone(own)
+	for _, k := range own.ports() {
+		holder, is := p[k]
+		if !is || holder.VM == name || !mayHold(holder.VM) {
+			continue
+		}
+		delete(free, k)
+		if h := (Held{own[k].Label, holder.VM}); !slices.Contains(held, h) {
+			held = append(held, h)
+		}
+	}
+	return free, held
 }
 
 // conflict is the error when a VM other than the named one holds a port of own.

@@ -15,8 +15,15 @@ func restore(t *testing.T, table *Table, want ...vm.Publication) []string {
 	t.Helper()
 	restored, err := table.Restore(t.Context(), func() []vm.Publication { return want }, func(string) bool { return false })
 	mustDo(t, err)
-	slices.Sort(restored)
-	return restored
+	return namesOf(restored)
+}
+
+func namesOf(restored []Restored) (names []string) {
+	for _, r := range restored {
+		names = append(names, r.VM)
+	}
+	slices.Sort(names)
+	return names
 }
 
 func TestRestoreBringsBackWhatOthersTookAway(t *testing.T) {
@@ -44,8 +51,8 @@ func TestRestoreBringsBackWhatOthersTookAway(t *testing.T) {
 				must(t, "echo '"+forward+"' | sed -n 's/^-A/iptables -A/p' | sh -e")
 			})
 			a, b := publication("a", "one", "10.99.0.2:20000"), publication("b", "two", "10.99.0.2:20001", "127.0.0.1:20001")
-			mustDo(t, table.Publish(t.Context(), a))
-			mustDo(t, table.Publish(t.Context(), b))
+			mustDo(t, publish(t, table, a))
+			mustDo(t, publish(t, table, b))
 			restore(t, table, a, b) // so that it knows the table as it is
 			must(t, test.harm)
 			if restored := restore(t, table, a, b); !slices.Equal(restored, test.restored) {
@@ -67,7 +74,7 @@ func TestRestoreBringsBackWhatOthersTookAway(t *testing.T) {
 func TestRestoreIsTheNextProcesss(t *testing.T) {
 	table := newTable(t, "a")
 	a := publication("a", "one", "10.99.0.2:20000")
-	mustDo(t, table.Publish(t.Context(), a))
+	mustDo(t, publish(t, table, a))
 	must(t, "nft flush chain ip nomad_virt translate")
 	restore(t, New(), a)
 	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
@@ -76,14 +83,14 @@ func TestRestoreIsTheNextProcesss(t *testing.T) {
 func TestRestoreWithdrawsPortsOfVMsThatAreGone(t *testing.T) {
 	table := newTable(t, "a", "stays")
 	a := publication("a", "one", "10.99.0.2:20000")
-	mustDo(t, table.Publish(t.Context(), a))
-	mustDo(t, table.Publish(t.Context(), publication("stays", "two", "10.99.0.2:20001")))
-	mustDo(t, table.Publish(t.Context(), publication("gone", "two", "10.99.0.2:20002")))
+	mustDo(t, publish(t, table, a))
+	mustDo(t, publish(t, table, publication("stays", "two", "10.99.0.2:20001")))
+	mustDo(t, publish(t, table, publication("gone", "two", "10.99.0.2:20002")))
 	restored, err := table.Restore(t.Context(),
 		func() []vm.Publication { return []vm.Publication{a} },
 		func(name string) bool { return name == "gone" })
 	mustDo(t, err)
-	if !slices.Equal(restored, []string{"gone"}) {
+	if !slices.Equal(namesOf(restored), []string{"gone"}) {
 		t.Errorf("%v were put right, want the one that is gone", restored)
 	}
 	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
@@ -97,7 +104,7 @@ func TestWatchTellsOfChanges(t *testing.T) {
 	changes := Watch(ctx)
 	table := newTable(t, "a")
 	for name, change := range map[string]func(){
-		"a port":       func() { mustDo(t, table.Publish(t.Context(), publication("a", "one", "10.99.0.2:20000"))) },
+		"a port":       func() { mustDo(t, publish(t, table, publication("a", "one", "10.99.0.2:20000"))) },
 		"iptables":     func() { must(t, "iptables -N watched; iptables -X watched") },
 		"an interface": func() { must(t, "ip link add watched type bridge; ip link delete watched") },
 	} {
@@ -114,4 +121,33 @@ func TestWatchTellsOfChanges(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Two tasks of a group may have one label: the port is the first one's as long as
+// that is there.
+func TestPortIsTakenOverWhenItsHolderIsGone(t *testing.T) {
+	table := newTable(t, "a", "b")
+	a, b := publication("a", "one", "10.99.0.2:20000"), publication("b", "two", "10.99.0.2:20000", "10.99.0.2:20001")
+	mustDo(t, publish(t, table, a))
+	held, err := table.Publish(t.Context(), b, func(name string) bool { return name == "a" })
+	mustDo(t, err)
+	if want := []Held{{"http", "a"}}; !slices.Equal(held, want) {
+		t.Errorf("held is %v, want %v", held, want)
+	}
+	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
+	mustAnswer(t, "far", "10.99.0.2:20001", "two 10.99.0.1")
+	for what, as := range map[string]*Table{"this process": table, "the next process": New()} {
+		if restored := restore(t, as, a, b); restored != nil {
+			t.Errorf("%s: %v were put right, and nothing was wrong", what, restored)
+		}
+	}
+
+	mustDo(t, table.Withdraw(t.Context(), "a"))
+	restored, err := table.Restore(t.Context(), func() []vm.Publication { return []vm.Publication{b} }, nobody)
+	mustDo(t, err)
+	if want := []Restored{{"b", true}}; !slices.Equal(restored, want) {
+		t.Errorf("%v were put right, want %v", restored, want)
+	}
+	mustAnswer(t, "far", "10.99.0.2:20000", "two 10.99.0.1")
+	mustAnswer(t, "far", "10.99.0.2:20001", "two 10.99.0.1")
 }
