@@ -4,6 +4,9 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"net"
+	"os"
+	"path/filepath"
 
 	"github.com/vishvananda/netlink"
 )
@@ -34,6 +37,31 @@ func Rejoin(tap, bridge string) (bool, error) {
 		return false, fmt.Errorf("putting interface %s back on bridge %s: %w", tap, bridge, err)
 	}
 	return true, nil
+}
+
+// Link is a network device of the host.
+type Link struct {
+	Name     string
+	IsBridge bool
+}
+
+// Links lists the host's network devices but for the loopback.
+//
+// See sysfs-class-net in the kernel's Documentation/ABI/testing.
+func Links() ([]Link, error) {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("listing the host's network devices: %w", err)
+	}
+	var links []Link
+	for _, i := range interfaces {
+		if i.Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		_, err := os.Stat(filepath.Join("/sys/class/net", i.Name, "bridge"))
+		links = append(links, Link{Name: i.Name, IsBridge: err == nil})
+	}
+	return links, nil
 }
 
 func isMissing(err error) bool {

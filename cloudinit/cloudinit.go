@@ -13,6 +13,8 @@ import (
 type Files struct {
 	MetaData []byte
 	UserData []byte
+	// NetworkConfig is nil where cloud-init is to find the network by itself.
+	NetworkConfig []byte
 }
 
 // Documents returns the documents of a seed. It refuses the user data that
@@ -36,9 +38,13 @@ func Documents(seed vm.Seed) (Files, error) {
 	ours := textPart("text/cloud-config", append([]byte("#cloud-config\n"), config...))
 	ours.header.Set("Merge-Type", mergeType)
 
+	network, err := networkConfig(seed.Interfaces)
+	if err != nil {
+		return Files{}, fmt.Errorf("network-config: %w", err)
+	}
 	parts := []part{ours}
 	if users != nil {
 		parts = []part{*users, ours}
 	}
-	return Files{MetaData: metaData, UserData: multipartMixed(parts)}, nil
+	return Files{MetaData: metaData, UserData: multipartMixed(parts), NetworkConfig: network}, nil
 }

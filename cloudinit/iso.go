@@ -33,7 +33,11 @@ func writeISO(image, workspace string, files Files) error {
 	if err := os.Mkdir(workspace, 0o700); err != nil {
 		return err
 	}
-	for name, content := range map[string][]byte{"meta-data": files.MetaData, "user-data": files.UserData} {
+	documents := map[string][]byte{"meta-data": files.MetaData, "user-data": files.UserData}
+	if files.NetworkConfig != nil {
+		documents["network-config"] = files.NetworkConfig
+	}
+	for name, content := range documents {
 		if err := os.WriteFile(filepath.Join(workspace, name), content, 0o600); err != nil {
 			return err
 		}

@@ -320,3 +320,45 @@ func TestFollowLosesNothingToAReaderThatHasStopped(t *testing.T) {
 	got.want(t, "one\ntwo\nthree\n")
 	end()
 }
+
+// Other tasks of the group can write where the FIFO is.
+func TestFollowWritesToNothingButAFIFO(t *testing.T) {
+	vm, log := newConsole(t)
+	print(t, log, "guest's\n")
+	dir := t.TempDir()
+	target := filepath.Join(dir, "target")
+	must(t, os.WriteFile(target, nil, 0o600))
+	must(t, os.Symlink(target, filepath.Join(dir, "link")))
+	fifo := newFIFO(t)
+	must(t, os.Symlink(fifo, filepath.Join(dir, "link-to-fifo")))
+	for _, path := range []string{target, filepath.Join(dir, "link"), filepath.Join(dir, "link-to-fifo")} {
+		if err := Follow(t.Context(), vm, path, nil); err == nil {
+			t.Errorf("%s is written to", path)
+		}
+	}
+	if content, err := os.ReadFile(target); err != nil || len(content) > 0 {
+		t.Errorf("the file has %q, %v", content, err)
+	}
+}
+
+func TestGapIsToldWhenSomebodyReads(t *testing.T) {
+	vm, log := newConsole(t)
+	fifo := newFIFO(t)
+	got, stop := collect(t, fifo)
+	print(t, log, "one\n")
+	end, _ := follow(t, vm, fifo)
+	got.want(t, "one\n")
+	stop()
+	print(t, log, "is lost\n")
+	for range 4 {
+		print(t, log, "lost\n")
+		rotate(t, log)
+	}
+	print(t, log, "two\n")
+	got, stop = collect(t, fifo)
+	defer stop()
+	end()
+	if text := got.String(); !strings.HasSuffix(text, "two\n") || strings.Count(text, "two") != 1 || strings.Contains(text, "one") {
+		t.Errorf("got %q", text)
+	}
+}

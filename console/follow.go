@@ -92,17 +92,21 @@ func confirm(tail *tail, out *pipe) (int, error) {
 		return 0, nil
 	}
 	n, err := out.taken()
-	if n == 0 || err != nil {
-		return n, err
+	if n > 0 {
+		tail.advance(n)
 	}
-	return n, tail.advance(n)
+	return n, err
 }
 
 // copyNext brings a copy one step forward. Nothing is written before all was read
 // that was written before, so that the tail's position is that of the reader.
 func copyNext(tail *tail, out *pipe) (progress, error) {
+	wasOpen := out.fd != 0
 	if err := out.open(); err != nil {
 		return none, err
+	}
+	if !wasOpen && tail.pos == (position{}) {
+		tail.ahead = out.inPipe // of another VM's
 	}
 	if n, err := confirm(tail, out); n > 0 || err != nil {
 		return some, err
@@ -112,13 +116,16 @@ func copyNext(tail *tail, out *pipe) (progress, error) {
 	}
 	buf := chunks.Get().(*[chunk]byte)
 	defer chunks.Put(buf)
-	n, err := tail.read(buf[:])
-	if errors.Is(err, errGap) {
-		tail.ahead += len(lost)
-		return some, out.write([]byte(lost))
+	if tail.gap {
+		n, err := out.write([]byte(lost))
+		tail.ahead += n
+		tail.gap = n == 0
+		return some, err
 	}
-	if n == 0 || err != nil {
+	n, err := tail.read(buf[:])
+	if tail.gap || n == 0 || err != nil {
 		return none, err
 	}
-	return some, out.write(buf[:n])
+	_, err = out.write(buf[:n])
+	return some, err
 }

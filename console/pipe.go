@@ -22,17 +22,23 @@ type pipe struct {
 }
 
 // open does not wait for a reader; errNoReader if there has never been one. What
-// another writer has left in the pipe is in it.
+// another writer has left in the pipe is in it. What is no FIFO is refused: other
+// tasks of the group can write to the directory, and the plugin is root.
 func (p *pipe) open() error {
 	if p.fd != 0 {
 		return nil
 	}
-	fd, err := unix.Open(p.path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(p.path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENOENT) {
 		return errNoReader
 	}
 	if err != nil {
 		return fmt.Errorf("opening %s: %w", p.path, err)
+	}
+	var file unix.Stat_t
+	if err := unix.Fstat(fd, &file); err != nil || file.Mode&unix.S_IFMT != unix.S_IFIFO {
+		_ = unix.Close(fd)
+		return fmt.Errorf("%s is no FIFO", p.path)
 	}
 	p.fd = fd
 	p.inPipe, err = p.unread()
@@ -55,19 +61,21 @@ func (p *pipe) unread() (int, error) {
 	return n, err
 }
 
-// write writes what there is room for. It waits for nobody.
-func (p *pipe) write(b []byte) error {
+// write writes what there is room for, and returns how much that was. It waits for
+// nobody.
+func (p *pipe) write(b []byte) (int, error) {
 	n, err := unix.Write(p.fd, b)
-	p.inPipe += max(0, n)
+	n = max(0, n)
+	p.inPipe += n
 	switch {
 	case errors.Is(err, unix.EPIPE):
-		return errNoReader // for now
+		return n, errNoReader // for now
 	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
-		return nil
+		return n, nil
 	case err != nil:
-		return fmt.Errorf("writing to %s: %w", p.path, err)
+		return n, fmt.Errorf("writing to %s: %w", p.path, err)
 	}
-	return nil
+	return n, nil
 }
 
 func (p *pipe) close() {

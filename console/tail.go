@@ -41,7 +41,8 @@ type tail struct {
 	log   string
 	file  *os.File // which pos is of; nil before the first read
 	pos   position
-	ahead int // bytes that advance is told of and that are none of the log's
+	ahead int  // bytes that advance is told of and that are none of the log's
+	gap   bool // a part of the log is gone that was not read, and nobody was told
 	store *os.File
 }
 
@@ -65,14 +66,11 @@ func (t *tail) close() {
 	}
 }
 
-// errGap says that some of the log is gone that was not read.
-var errGap = errors.New("a part of the log is gone")
-
-// read reads what comes next: nothing at all where nothing has come. advance
-// tells what of it is done with. After errGap it goes on behind the gap.
+// read reads what comes next: nothing at all where nothing has come, or where it
+// has found a gap, behind which it goes on. advance tells what of it is done with.
 func (t *tail) read(buf []byte) (int, error) {
 	if t.file == nil {
-		if err := t.open(); err != nil || t.file == nil {
+		if err := t.open(); err != nil || t.file == nil || t.gap {
 			return 0, err
 		}
 	}
@@ -90,19 +88,24 @@ func (t *tail) read(buf []byte) (int, error) {
 		case !full:
 			return 0, nil
 		}
-		if err := t.next(); err != nil {
+		if err := t.next(); err != nil || t.gap {
 			return 0, err
 		}
 	}
 }
 
 // advance notes that so many bytes were dealt with, for the next tail, too.
-func (t *tail) advance(n int) error {
+func (t *tail) advance(n int) {
 	others := min(n, t.ahead)
 	t.ahead -= others
 	t.pos.offset += int64(n - others)
-	_, err := fmt.Fprintf(io.NewOffsetWriter(t.store, 0), positionFormat, t.pos.file.inode, t.pos.file.born, t.pos.offset)
-	return err
+	t.save()
+}
+
+// save writes the position where the next tail finds it. Where it cannot, on a full
+// disk for one, the next one repeats something.
+func (t *tail) save() {
+	_, _ = fmt.Fprintf(io.NewOffsetWriter(t.store, 0), positionFormat, t.pos.file.inode, t.pos.file.born, t.pos.offset)
 }
 
 // isFull tells whether nothing is written to the file any more.
@@ -131,9 +134,7 @@ func (t *tail) open() error {
 		return nil
 	}
 	t.take(files, 0, 0)
-	if !isFirst {
-		return errGap
-	}
+	t.gap = !isFirst
 	return nil
 }
 
@@ -147,9 +148,7 @@ func (t *tail) next() error {
 	t.file.Close()
 	t.file = nil
 	t.take(files, at+1, 0)
-	if at < 0 {
-		return errGap
-	}
+	t.gap = at < 0
 	return nil
 }
 
@@ -161,6 +160,7 @@ func (t *tail) take(files []file, at int, offset int64) {
 			continue
 		}
 		t.file, t.pos = f.File, position{f.id, offset}
+		t.save()
 	}
 }
 

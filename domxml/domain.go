@@ -168,11 +168,20 @@ func onlyIf(on bool) string {
 const balloonStatsEvery = 5
 
 func interfaceDevice(i vm.Interface) libvirtxml.DomainInterface {
-	return libvirtxml.DomainInterface{
-		MAC:    &libvirtxml.DomainInterfaceMAC{Address: i.MAC},
-		Source: &libvirtxml.DomainInterfaceSource{Bridge: &libvirtxml.DomainInterfaceSourceBridge{Bridge: i.Bridge}},
-		Model:  &libvirtxml.DomainInterfaceModel{Type: "virtio"},
+	device := libvirtxml.DomainInterface{
+		MAC:   &libvirtxml.DomainInterfaceMAC{Address: i.MAC},
+		Model: &libvirtxml.DomainInterfaceModel{Type: "virtio"},
 	}
+	if i.Device != "" {
+		device.Source = &libvirtxml.DomainInterfaceSource{
+			Direct: &libvirtxml.DomainInterfaceSourceDirect{Dev: i.Device, Mode: i.Mode},
+		}
+	} else {
+		device.Source = &libvirtxml.DomainInterfaceSource{
+			Bridge: &libvirtxml.DomainInterfaceSourceBridge{Bridge: i.Bridge},
+		}
+	}
+	return device
 }
 
 func filesystemDevice(s vm.Share) libvirtxml.DomainFilesystem {

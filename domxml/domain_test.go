@@ -1,11 +1,13 @@
 package domxml
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"libvirt.org/go/libvirtxml"
 
 	"nomad-driver-virt/vm"
@@ -82,7 +84,12 @@ func everything() *vm.Spec {
 			Monitors: []string{"192.0.2.1:3300", "[2001:db8::1]:6789"},
 		},
 	})
-	s.Interfaces = append(s.Interfaces, vm.Interface{Bridge: "br-lan", MAC: "52:54:00:12:34:57"})
+	s.Interfaces = append(s.Interfaces,
+		vm.Interface{
+			Bridge: "br-lan", MAC: "52:54:00:12:34:57", Address: netip.MustParsePrefix("10.1.2.3/16"),
+			Ports: []vm.Port{{Label: "http", Host: netip.MustParseAddrPort("192.0.2.10:25000"), Guest: 8000}},
+		},
+		vm.Interface{Device: "eth0", Mode: "private", MAC: "52:54:00:12:34:58"})
 	s.Shares = append(s.Shares, vm.Share{Tag: "volume0", Mount: "/run/nomad-driver-virt/" + s.Name + "/volume0", Target: "/data"})
 	for i := range s.Shares {
 		s.Shares[i].Type = vm.NineP
@@ -181,7 +188,7 @@ func TestJournalOutlastsHostileNames(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if diff := cmp.Diff(journalOf(s), got); diff != "" {
+				if diff := cmp.Diff(journalOf(s), got, cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})); diff != "" {
 					t.Errorf("%s (-want +got):\n%s", form.name, diff)
 				}
 			}
@@ -204,7 +211,9 @@ func journalOf(s *vm.Spec) Journal {
 		}
 	}
 	for _, i := range s.Interfaces {
-		j.Interfaces = append(j.Interfaces, vm.Interface{Network: i.Network, MAC: i.MAC})
+		j.Interfaces = append(j.Interfaces, vm.Interface{
+			Network: i.Network, MAC: i.MAC, Bridge: i.Bridge, Address: i.Address, Ports: i.Ports,
+		})
 	}
 	return j
 }

@@ -3,6 +3,7 @@ package domxml
 import (
 	"encoding/xml"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"nomad-driver-virt/vm"
@@ -21,8 +22,9 @@ type Journal struct {
 	Volumes []vm.Volume
 	// Disks tells which of them a disk of the guest is, by its target ("vda").
 	Disks map[string]vm.Volume
-	// Interfaces have their network and hardware address set: the key of what
-	// is reserved for them.
+	// Interfaces have their network and hardware address set, the key of what is
+	// reserved for them, and what they publish. VMs of earlier versions have no
+	// more than the key.
 	Interfaces []vm.Interface
 }
 
@@ -73,8 +75,46 @@ func (m metadataVolume) volume() (vm.Volume, error) {
 }
 
 type metadataInterface struct {
-	Network string `xml:"network,attr"`
-	MAC     string `xml:"mac,attr"`
+	Network string         `xml:"network,attr"`
+	MAC     string         `xml:"mac,attr"`
+	Bridge  string         `xml:"bridge,attr,omitempty"`
+	Address string         `xml:"address,attr,omitempty"`
+	Ports   []metadataPort `xml:"port"`
+}
+
+type metadataPort struct {
+	Label string `xml:"label,attr"`
+	Host  string `xml:"host,attr"`
+	Guest uint16 `xml:"guest,attr"`
+}
+
+func marshalInterface(i vm.Interface) metadataInterface {
+	m := metadataInterface{Network: i.Network, MAC: i.MAC, Bridge: i.Bridge}
+	if i.Address.IsValid() {
+		m.Address = i.Address.String()
+	}
+	for _, p := range i.Ports {
+		m.Ports = append(m.Ports, metadataPort{p.Label, p.Host.String(), p.Guest})
+	}
+	return m
+}
+
+func (m metadataInterface) vmInterface() (vm.Interface, error) {
+	i := vm.Interface{Network: m.Network, MAC: m.MAC, Bridge: m.Bridge}
+	var err error
+	if m.Address != "" {
+		if i.Address, err = netip.ParsePrefix(m.Address); err != nil {
+			return i, err
+		}
+	}
+	for _, p := range m.Ports {
+		host, err := netip.ParseAddrPort(p.Host)
+		if err != nil {
+			return i, err
+		}
+		i.Ports = append(i.Ports, vm.Port{Label: p.Label, Host: host, Guest: p.Guest})
+	}
+	return i, nil
 }
 
 func marshalMetadata(s *vm.Spec) (string, error) {
@@ -87,7 +127,7 @@ func marshalMetadata(s *vm.Spec) (string, error) {
 		m.Volumes = append(m.Volumes, marshalVolume(v, disks[v.Pool+"/"+v.Name]))
 	}
 	for _, i := range s.Interfaces {
-		m.Interfaces = append(m.Interfaces, metadataInterface{i.Network, i.MAC})
+		m.Interfaces = append(m.Interfaces, marshalInterface(i))
 	}
 	out, err := xml.Marshal(m)
 	if err != nil {
@@ -114,8 +154,12 @@ func ParseJournal(document string) (Journal, error) {
 			j.Disks[written.Disk] = v
 		}
 	}
-	for _, i := range m.Interfaces {
-		j.Interfaces = append(j.Interfaces, vm.Interface{Network: i.Network, MAC: i.MAC})
+	for _, written := range m.Interfaces {
+		i, err := written.vmInterface()
+		if err != nil {
+			return Journal{}, fmt.Errorf("the domain's metadata is not what this driver writes: %w", err)
+		}
+		j.Interfaces = append(j.Interfaces, i)
 	}
 	return j, nil
 }

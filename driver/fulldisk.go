@@ -59,6 +59,9 @@ func (k *keeper) look(ctx context.Context, guest hypervisor.Guest) time.Duration
 			k.tell("%s", k.past.trouble.over(k.past.trouble.room()))
 		}
 		return again
+	case hypervisor.GuestEnds, hypervisor.GuestSleeps: // by its own will
+		k.past.leave(now)
+		return 0
 	default: // somebody paused it, and will know why
 		k.past.leave(now)
 		if k.ordered() {

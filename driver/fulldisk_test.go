@@ -340,11 +340,11 @@ func TestRoomIsThatOfThePool(t *testing.T) {
 
 func TestStopOfAHaltedGuestDoesNotAskForMoreTime(t *testing.T) {
 	task := new(task)
-	if got := task.lateness(time.Minute); !strings.Contains(got, "a longer kill_timeout") {
+	if got := task.lateness("1m0s"); !strings.Contains(got, "a longer kill_timeout") {
 		t.Errorf("of a guest that does not listen is told %q, want that kill_timeout is too short", got)
 	}
 	task.note(hypervisor.GuestHalted)
-	if got := task.lateness(time.Minute); strings.Contains(got, "longer") || !strings.Contains(got, "paused because of its disk") {
+	if got := task.lateness("1m0s"); strings.Contains(got, "longer") || !strings.Contains(got, "paused because of its disk") {
 		t.Errorf("of a halted guest is told %q, want that its disk was the cause", got)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers"
 	"github.com/hashicorp/nomad/plugins/drivers/testutils"
 
+	"nomad-driver-virt/bridge"
 	"nomad-driver-virt/hypervisor/hypervisortest"
 	"nomad-driver-virt/portmap"
 	"nomad-driver-virt/vm"
@@ -60,8 +61,8 @@ func (n *noted) all() []string {
 // notedPorts publishes ports by taking note of whose they are.
 type notedPorts struct{ noted }
 
-func (p *notedPorts) Publish(_ context.Context, of vm.Publication, _ func(string) bool) ([]portmap.Held, error) {
-	return nil, p.add(of.VM)
+func (p *notedPorts) Publish(_ context.Context, name string, _ []vm.Publication, _ func(string) bool) ([]portmap.Held, error) {
+	return nil, p.add(name)
 }
 
 // Restore puts right what a test has taken away, or what is gone.
@@ -161,6 +162,7 @@ func (c *client) plugin(t *testing.T) *plugin {
 		ports:    &c.ports,
 		shares:   &c.shares,
 		consoles: &c.consoles,
+		links:    func() ([]bridge.Link, error) { return []bridge.Link{{Name: "virbr0", IsBridge: true}}, nil },
 		rejoin:   c.taps.rejoin,
 		watch:    func(context.Context) <-chan struct{} { return c.changes },
 		stopping: func(context.Context) bool { return c.stopping.Load() },

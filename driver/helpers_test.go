@@ -173,7 +173,7 @@ func diffError(want string, err error) string {
 const testDeadline = 20 * time.Second
 
 // deadline bounds what a test waits for.
-func deadline(t *testing.T) context.Context {
+func deadline(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), testDeadline)
 	t.Cleanup(cancel)

@@ -30,7 +30,7 @@ type libvirtHost interface {
 	Guests(ctx context.Context) ([]hypervisor.GuestArch, error)
 	Facts(ctx context.Context, arch, machine string) (hypervisor.Facts, error)
 
-	Reserve(ctx context.Context, network, mac string) (addr netip.Addr, wait func() error, err error)
+	Reserve(ctx context.Context, network, mac string, want netip.Addr) (addr netip.Addr, wait func() error, err error)
 	Release(ctx context.Context, network, mac string) error
 }
 
@@ -46,6 +46,7 @@ type domains interface {
 	Resume(ctx context.Context, name string) error
 	Suspend(ctx context.Context, name string) error
 	Shutdown(ctx context.Context, name string) (hypervisor.Way, error)
+	AskAgent(ctx context.Context, name string) error
 	PressPowerButton(ctx context.Context, name string) error
 	NoteStop(ctx context.Context, name string, by time.Time) error
 	StopNoted(ctx context.Context, name string) (time.Time, error)
@@ -61,7 +62,7 @@ type domains interface {
 
 // publisher publishes ports of VMs: portmap.Table.
 type publisher interface {
-	Publish(ctx context.Context, p vm.Publication, mayHold func(name string) bool) ([]portmap.Held, error)
+	Publish(ctx context.Context, name string, all []vm.Publication, mayHold func(name string) bool) ([]portmap.Held, error)
 	Withdraw(ctx context.Context, name string) error
 	Restore(ctx context.Context, wanted func() []vm.Publication, gone func(name string) bool) ([]portmap.Restored, error)
 }
@@ -85,6 +86,7 @@ type around struct {
 	ports    publisher
 	shares   sharer
 	consoles consoles
+	links    func() ([]bridge.Link, error)
 	rejoin   func(tap, bridge string) (bool, error)
 	watch    func(context.Context) <-chan struct{} // tells of changes of the host's network
 	stopping func(context.Context) bool            // whether the host is shutting down
@@ -97,6 +99,7 @@ func realHost() around {
 		ports:    portmap.New(),
 		shares:   mounts{},
 		consoles: consoleLogs{},
+		links:    bridge.Links,
 		rejoin:   bridge.Rejoin,
 		watch:    portmap.Watch,
 		stopping: systemd.Stopping,

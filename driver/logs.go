@@ -4,39 +4,61 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"sync"
 	"time"
 
 	"nomad-driver-virt/console"
 )
 
+// logAgain is when a log is written to again that could not be.
+const logAgain = 5 * time.Second
+
 // followLogs copies the VM's console to the task's logs until it has ended and all
 // is copied. It is the task's stdout; a machine has no stderr.
 //
 // Nomad's collector reads a log to its end, once: when the plugin was killed it is
-// away until the agent starts again or the task does.
+// away until the agent starts again or the task does. So both are held open,
+// whatever becomes of the console.
 func (d *Driver) followLogs(t *task, c consoles) {
 	var logs sync.WaitGroup
-	follow := func(stream, fifo string, do func() error) {
-		if fifo == "" {
-			return
+	for _, fifo := range []string{t.cfg.StdoutPath, t.cfg.StderrPath} {
+		if isLog(fifo) {
+			logs.Go(func() { d.tried(t, console.Hold(d.ctx, fifo, t.ended)) })
 		}
-		logs.Go(func() {
-			if err := do(); err != nil {
-				d.logger.Warn("a task's log is not written any more", "task", t.cfg.ID, "log", stream, "error", err)
-			}
-		})
 	}
-	follow("stderr", t.cfg.StderrPath, func() error { return console.Hold(d.ctx, t.cfg.StderrPath, t.ended) })
-	follow("stdout", t.cfg.StdoutPath, func() error {
-		err := c.Follow(d.ctx, t.vm, t.cfg.StdoutPath, t.ended)
-		if errors.Is(err, fs.ErrNotExist) { // the VM is of a version before this one
-			return console.Hold(d.ctx, t.cfg.StdoutPath, t.ended)
-		}
-		return err
-	})
+	if isLog(t.cfg.StdoutPath) {
+		logs.Go(func() { d.followConsole(t, c) })
+	}
 	logs.Wait()
 	close(t.logged)
+}
+
+// isLog tells whether somebody may read what is written to a path: not where the
+// job says logs { disabled = true }.
+func isLog(path string) bool { return path != "" && path != os.DevNull }
+
+func (d *Driver) followConsole(t *task, c consoles) {
+	for again := true; again; {
+		err := c.Follow(d.ctx, t.vm, t.cfg.StdoutPath, t.ended)
+		if err == nil || errors.Is(err, fs.ErrNotExist) { // the VM is of a version before this one
+			return
+		}
+		d.tried(t, err)
+		select {
+		case <-time.After(logAgain):
+		case <-t.ended:
+			again = false
+		case <-d.ctx.Done():
+			again = false
+		}
+	}
+}
+
+func (d *Driver) tried(t *task, err error) {
+	if err != nil {
+		d.logger.Warn("a task's log cannot be written", "task", t.cfg.ID, "error", err)
+	}
 }
 
 // logTimeout bounds the wait for the rest of a console before it is removed.

@@ -151,6 +151,9 @@ func (m *machines) remove(ctx context.Context, name string, end end) error {
 	keep(m.shares.Detach(name))
 	keep(m.consoles.Remove(name))
 	for _, i := range journal.Interfaces {
+		if i.Network == "" {
+			continue
+		}
 		keep(m.host.Release(ctx, i.Network, i.MAC))
 	}
 	keep(m.dispose(ctx, journal, end))
@@ -283,7 +286,11 @@ func (m *machines) reserve(ctx context.Context, interfaces []vm.Interface, addrs
 		return errors.Join(errs...)
 	}
 	for i, n := range interfaces {
-		addr, reserved, err := m.host.Reserve(ctx, n.Network, n.MAC)
+		if n.Network == "" {
+			addrs[i] = n.Address.Addr()
+			continue
+		}
+		addr, reserved, err := m.host.Reserve(ctx, n.Network, n.MAC, n.Address.Addr())
 		if err != nil {
 			return wait, err
 		}
@@ -299,23 +306,22 @@ func (m *machines) publish(ctx context.Context, s *vm.Spec, addrs []netip.Addr, 
 		journal, err := m.journal(ctx, name)
 		return err == nil && journal.Owner.Alloc == s.Owner.Alloc
 	}
-	for _, p := range publications(s, addrs) {
-		held, err := m.ports.Publish(ctx, p, ofSameAlloc)
-		if err != nil {
-			return err
-		}
-		for _, h := range held {
-			tell("Port %s is published for VM %s, of another task of the group; this task takes it over when that one ends", h.Label, h.By)
-		}
+	all := publications(s, addrs)
+	if len(all) == 0 {
+		return nil
 	}
-	return nil
+	held, err := m.ports.Publish(ctx, s.Name, all, ofSameAlloc)
+	for _, h := range held {
+		tell("Port %s is published for VM %s, of another task of the group; this task takes it over when that one ends", h.Label, h.By)
+	}
+	return err
 }
 
 // publications are what a VM publishes whose interfaces have these addresses.
 func publications(s *vm.Spec, addrs []netip.Addr) []vm.Publication {
 	var all []vm.Publication
 	for i, n := range s.Interfaces {
-		if len(n.Ports) > 0 {
+		if len(n.Ports) > 0 && addrs[i].IsValid() {
 			all = append(all, vm.Publication{VM: s.Name, Bridge: n.Bridge, Guest: addrs[i], Ports: n.Ports})
 		}
 	}

@@ -81,7 +81,7 @@ func shutDown(ctx context.Context, m *machines, name string) error {
 	defer cancel()
 	t := newTask(&drivers.TaskConfig{}, name, time.Now(), nil)
 	go t.follow(ctx, m.host, func(string, ...any) {})
-	_, err := t.stop(ctx, m.host, orphanTimeout)
+	_, err := t.stop(ctx, m.host, orphanTimeout, orphanTimeout.String())
 	return err
 }
 

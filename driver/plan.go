@@ -1,9 +1,6 @@
 package driver
 
 import (
-	"crypto/sha256"
-	"fmt"
-	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -13,9 +10,9 @@ import (
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 
+	"nomad-driver-virt/bridge"
 	"nomad-driver-virt/cloudinit"
 	"nomad-driver-virt/console"
-	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/share"
 	"nomad-driver-virt/vm"
@@ -29,6 +26,7 @@ type request struct {
 	facts    hypervisor.Facts
 	sources  []source // by disk
 	mounts   []mount
+	links    []bridge.Link // the host's network devices
 	userData []byte
 }
 
@@ -58,6 +56,7 @@ func plan(r request) (*vm.Spec, problems) {
 	spec.VCPUs = vcpus(r.task.VCPUs, len(spec.Cores), &p)
 	spec.CPUModel = cpuModel(r.config.CPUModel, r.facts, spec.Accel)
 	spec.Seed = planSeed(r, name, spec.Shares, &p)
+	spec.Seed.Interfaces = toldOf(spec.Interfaces)
 	if len(spec.Disks) > 0 {
 		pool := spec.Disks[0].Volume.Pool
 		if pool == "" { // the primary disk is a Nomad volume
@@ -208,102 +207,6 @@ func cpuModel(configured string, f hypervisor.Facts, accel vm.Accel) string {
 // authentication, by which a kernel takes four times as long to boot where it is
 // emulated.
 const tcgCPUOfARM = "cortex-a72"
-
-func planInterfaces(r request, p *problems) []vm.Interface {
-	var all []vm.Interface
-	if len(r.task.NetworkInterfaces) > 1 {
-		p.addf("config.network_interface", "several interfaces are not supported yet, there are %d", len(r.task.NetworkInterfaces))
-	}
-	for i, n := range r.task.NetworkInterfaces {
-		path := indexed("config.network_interface", i)
-		switch {
-		case (n.Bridge == nil) == (n.Macvtap == nil):
-			p.addf(path, "has to hold one block, bridge or macvtap")
-		case n.Macvtap != nil:
-			p.addf(path+".macvtap", "is not supported yet; use a bridge")
-		case n.Bridge.Name == "":
-			p.addf(path+".bridge.name", "is missing; libvirt's default network has virbr0")
-		default:
-			all = append(all, planBridge(r, i, path+".bridge", *n.Bridge, p))
-		}
-	}
-	return all
-}
-
-func planBridge(r request, index int, path string, b Bridge, p *problems) vm.Interface {
-	i := vm.Interface{Bridge: b.Name, MAC: macOf(r.nomad.AllocID, r.nomad.Name, index)}
-	at := slices.IndexFunc(r.facts.Networks, func(n domxml.Network) bool { return n.Bridge == b.Name })
-	switch {
-	case at < 0:
-		p.addf(path+".name", "no libvirt network that runs has the bridge %q, and other bridges are not supported yet; there are: %s",
-			b.Name, bridgesOf(r.facts.Networks))
-	case len(r.facts.Networks[at].Ranges) == 0:
-		p.addf(path+".name", "libvirt network %s of bridge %q has no DHCP for IPv4, which is not supported yet",
-			r.facts.Networks[at].Name, b.Name)
-	default:
-		i.Network = r.facts.Networks[at].Name
-	}
-	for k, label := range b.Ports {
-		if slices.Contains(b.Ports[:k], label) {
-			p.addf(indexed(path+".ports", k), "the label %q is there twice", label)
-			continue
-		}
-		if port, ok := planPort(r.nomad, indexed(path+".ports", k), label, p); ok {
-			i.Ports = append(i.Ports, port)
-		}
-	}
-	return i
-}
-
-func planPort(n *drivers.TaskConfig, path, label string, p *problems) (vm.Port, bool) {
-	var labels []string
-	if n.Resources != nil && n.Resources.Ports != nil {
-		for _, m := range *n.Resources.Ports {
-			if m.Label != label {
-				labels = append(labels, m.Label)
-				continue
-			}
-			addr, err := netip.ParseAddr(m.HostIP)
-			if err != nil || !addr.Unmap().Is4() {
-				p.addf(path, "Nomad gave port %q the address %q; ports on other than IPv4 addresses are not supported yet",
-					label, m.HostIP)
-				return vm.Port{}, false
-			}
-			to := m.To
-			if to <= 0 { // not given: the guest listens on the number that Nomad chose
-				to = m.Value
-			}
-			return vm.Port{Label: label, Host: netip.AddrPortFrom(addr.Unmap(), uint16(m.Value)), Guest: uint16(to)}, true
-		}
-	}
-	known := "it has none: add network { port \"" + label + "\" { to = … } } to the group"
-	if len(labels) > 0 {
-		known = "it has: " + strings.Join(labels, ", ")
-	}
-	p.addf(path, "the group has no port %q; %s", label, known)
-	return vm.Port{}, false
-}
-
-func bridgesOf(networks []domxml.Network) string {
-	var all []string
-	for _, n := range networks {
-		if n.Bridge != "" {
-			all = append(all, fmt.Sprintf("%s (network %s)", n.Bridge, n.Name))
-		}
-	}
-	if len(all) == 0 {
-		return "none; start one: virsh net-start default"
-	}
-	return strings.Join(all, ", ")
-}
-
-// macOf derives a hardware address from what stays the same over restarts of a
-// task in its allocation. 52:54 is how QEMU's addresses begin; the rest is
-// wide enough for a network full of VMs.
-func macOf(alloc, task string, index int) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%d", alloc, task, index))
-	return fmt.Sprintf("52:54:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3])
-}
 
 func planShares(r request, name string, p *problems) []vm.Share {
 	kind := vm.NineP

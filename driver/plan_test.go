@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/hashicorp/nomad/plugins/drivers"
 
+	"nomad-driver-virt/bridge"
 	"nomad-driver-virt/cloudinit"
 	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
@@ -43,6 +44,9 @@ func newRequest(t *testing.T, config string) request {
 				network("default", "virbr0", "192.168.122.2", "192.168.122.254"),
 				network("lab", "virbr7", "10.0.7.2", "10.0.7.9"),
 			},
+		},
+		links: []bridge.Link{
+			{Name: "br-lan", IsBridge: true}, {Name: "eth0"}, {Name: "virbr0", IsBridge: true}, {Name: "virbr7", IsBridge: true},
 		},
 		sources: make([]source, len(task.Disks)),
 	}
@@ -103,8 +107,9 @@ func mounting(mounts ...mount) func(*request) {
 	}
 }
 
-func network(name, bridge, first, last string) domxml.Network {
-	return domxml.Network{Name: name, Bridge: bridge, Ranges: []domxml.AddressRange{
+func network(name, on, first, last string) domxml.Network {
+	gateway := netip.MustParseAddr(first).Prev()
+	return domxml.Network{Name: name, Bridge: on, Gateway: netip.PrefixFrom(gateway, 24), Ranges: []domxml.AddressRange{
 		{First: netip.MustParseAddr(first), Last: netip.MustParseAddr(last)},
 	}}
 }
@@ -285,13 +290,13 @@ func TestPlanRefusesResources(t *testing.T) {
 		},
 		{
 			name:   "everything at once",
-			config: `hostname = "-" mounts = "nfs" disk { bus_type = "nvme" } network_interface { macvtap { device = "eth0" } }`,
+			config: `hostname = "-" mounts = "nfs" disk { bus_type = "nvme" } network_interface { macvtap { device = "eth9" } }`,
 			change: func(r *request) { r.nomad.Resources = nil },
 			want: []string{
 				"resources.memory: is missing",
 				`config.disk[0].bus_type: "nvme" is none of virtio, scsi, sata, ide, usb`,
 				"config.disk[0].size: is missing; an empty disk needs it",
-				"config.network_interface[0].macvtap: is not supported yet; use a bridge",
+				`config.network_interface[0].macvtap.device: the host has no network device "eth9"; it has br-lan, eth0, virbr0, virbr7`,
 				`config.mounts: "nfs" is neither virtiofs nor 9p`,
 				`config.hostname: "-" is no label of RFC 1123: 1 to 63 letters, digits and hyphens, none at the ends`,
 			},

@@ -22,24 +22,73 @@ func TestPlanRefusesNetworks(t *testing.T) {
 			want:   []string{"config.network_interface[0].bridge.name: is missing; libvirt's default network has virbr0"},
 		},
 		{
-			name:   "a bridge of no network",
+			name:   "a bridge that the host does not have",
 			config: bridge(`name = "br0"`),
-			want: []string{`config.network_interface[0].bridge.name: no libvirt network that runs has the bridge "br0", ` +
-				"and other bridges are not supported yet; there are: virbr0 (network default), virbr7 (network lab)"},
+			want: []string{`config.network_interface[0].bridge.name: the host has no bridge "br0"; ` +
+				"there are: br-lan, virbr0 (network default), virbr7 (network lab)"},
 		},
 		{
 			name:   "a bridge where no network runs",
 			config: bridge(`name = "virbr0"`),
-			change: func(r *request) { r.facts.Networks = nil },
-			want: []string{`config.network_interface[0].bridge.name: no libvirt network that runs has the bridge "virbr0", ` +
-				"and other bridges are not supported yet; there are: none; start one: virsh net-start default"},
+			change: func(r *request) { r.facts.Networks, r.links = nil, nil },
+			want: []string{`config.network_interface[0].bridge.name: the host has no bridge "virbr0"; ` +
+				"there are: none; start a network of libvirt's: virsh net-start default"},
+		},
+		{name: "a bridge without a network", config: bridge(`name = "br-lan"`)},
+		{
+			name:   "ports on a bridge without a network",
+			config: bridge(`name = "br-lan" ports = ["http"]`),
+			want: []string{`config.network_interface[0].bridge.ports: no libvirt network gives out addresses on bridge "br-lan", ` +
+				`and the guest's has to be known: set address, as in "192.0.2.5/24"`},
 		},
 		{
-			name:   "a network without DHCP",
-			config: bridge(`name = "virbr0"`),
+			name:   "ports on a network without DHCP",
+			config: bridge(`name = "virbr0" ports = ["http"]`),
 			change: func(r *request) { r.facts.Networks[0].Ranges = nil },
-			want: []string{`config.network_interface[0].bridge.name: libvirt network default of bridge "virbr0" ` +
-				"has no DHCP for IPv4, which is not supported yet"},
+			want: []string{`config.network_interface[0].bridge.ports: no libvirt network gives out addresses on bridge "virbr0", ` +
+				`and the guest's has to be known: set address, as in "192.0.2.5/24"`},
+		},
+		{name: "ports at an address", config: bridge(`name = "br-lan" address = "10.1.2.3/16" gateway = "10.1.0.1" dns = ["9.9.9.9"] ports = ["http"]`)},
+		{name: "an address of a network", config: bridge(`name = "virbr0" address = "192.168.122.50/24"`)},
+		{
+			name:   "addresses that are none",
+			config: bridge(`name = "br-lan" address = "10.1.2.3" gateway = "gw" dns = ["ns", "9.9.9.9"]`),
+			want: []string{
+				`config.network_interface[0].bridge.address: "10.1.2.3" is no address with the length of its prefix, as in "192.0.2.5/24"`,
+				`config.network_interface[0].bridge.gateway: "gw" is no IP address`,
+				`config.network_interface[0].bridge.dns[0]: "ns" is no IP address`,
+			},
+		},
+		{
+			name:   "an address of many",
+			config: bridge(`name = "br-lan" address = "224.0.0.1/4"`),
+			want:   []string{`config.network_interface[0].bridge.address: 224.0.0.1/4 is not the address of one machine`},
+		},
+		{
+			name:   "an IPv6 address",
+			config: bridge(`name = "br-lan" address = "2001:db8::1/64"`),
+			want:   []string{`config.network_interface[0].bridge.address: 2001:db8::1/64 is not IPv4; others are not supported yet`},
+		},
+		{
+			name:   "a gateway elsewhere",
+			config: bridge(`name = "br-lan" address = "10.1.2.3/16" gateway = "10.2.0.1"`),
+			want:   []string{`config.network_interface[0].bridge.gateway: 10.2.0.1 is not in 10.1.0.0/16, the network of the address`},
+		},
+		{
+			name:   "an address of another network",
+			config: bridge(`name = "virbr0" address = "10.1.2.3/16"`),
+			want: []string{`config.network_interface[0].bridge.address: 10.1.2.3/16 is not in 192.168.122.0/24, ` +
+				"the addresses of libvirt network default"},
+		},
+		{
+			name:   "the host's address",
+			config: bridge(`name = "virbr0" address = "192.168.122.1/24"`),
+			want:   []string{`config.network_interface[0].bridge.address: 192.168.122.1 is the host's own`},
+		},
+		{
+			name:   "a gateway for DHCP",
+			config: bridge(`name = "virbr0" gateway = "192.168.122.1"`),
+			want:   []string{`config.network_interface[0].bridge.address: is missing; gateway and dns go with it, DHCP brings its own`},
 		},
 		{
 			name:   "a port that the group does not have",
@@ -66,10 +115,33 @@ func TestPlanRefusesNetworks(t *testing.T) {
 			want: []string{`config.network_interface[0].bridge.ports[0]: Nomad gave port "http6" the address "2001:db8::10"; ` +
 				"ports on other than IPv4 addresses are not supported yet"},
 		},
+		{name: "macvtap", config: oneDisk + `network_interface { macvtap { device = "eth0" } }`},
+		{name: "macvtap in a mode", config: oneDisk + `network_interface { macvtap { device = "eth0" mode = "passthrough" } }`},
 		{
-			name:   "macvtap",
-			config: oneDisk + `network_interface { macvtap { device = "eth0" mode = "bridge" } }`,
-			want:   []string{"config.network_interface[0].macvtap: is not supported yet; use a bridge"},
+			name:   "macvtap on nothing, in no mode",
+			config: oneDisk + `network_interface { macvtap { mode = "nat" } }`,
+			want: []string{
+				`config.network_interface[0].macvtap.mode: "nat" is none of bridge, private, vepa, passthrough`,
+				"config.network_interface[0].macvtap.device: is missing; the host has br-lan, eth0, virbr0, virbr7",
+			},
+		},
+		{
+			name:   "hardware addresses that are none",
+			config: oneDisk + `network_interface { mac = "52:54" bridge { name = "virbr0" } } network_interface { mac = "01:00:5e:00:00:01" bridge { name = "virbr0" } }`,
+			want: []string{
+				`config.network_interface[0].mac: "52:54" is no hardware address of one machine, as in "52:54:00:12:34:56"`,
+				`config.network_interface[1].mac: "01:00:5e:00:00:01" is no hardware address of one machine, as in "52:54:00:12:34:56"`,
+			},
+		},
+		{
+			name:   "one hardware address twice",
+			config: oneDisk + `network_interface { mac = "52:54:00:AA:BB:CC" bridge { name = "virbr0" } } network_interface { mac = "52-54-00-aa-bb-cc" bridge { name = "virbr7" } }`,
+			want:   []string{`config.network_interface[1].mac: 52:54:00:aa:bb:cc is another interface's, too`},
+		},
+		{
+			name:   "one label on two interfaces",
+			config: bridge(`name = "virbr0" ports = ["http"]`) + `network_interface { bridge { name = "virbr7" ports = ["http", "ssh"] } }`,
+			want:   []string{`config.network_interface: the label "http" is published by two interfaces`},
 		},
 		{
 			name:   "both kinds at once",
@@ -81,16 +153,58 @@ func TestPlanRefusesNetworks(t *testing.T) {
 			config: oneDisk + `network_interface {}`,
 			want:   []string{"config.network_interface[0]: has to hold one block, bridge or macvtap"},
 		},
-		{
-			name:   "several",
-			config: bridge(`name = "virbr0"`) + `network_interface { bridge { name = "br1" } }`,
-			want: []string{
-				"config.network_interface: several interfaces are not supported yet, there are 2",
-				`config.network_interface[1].bridge.name: no libvirt network that runs has the bridge "br1", ` +
-					"and other bridges are not supported yet; there are: virbr0 (network default), virbr7 (network lab)",
-			},
-		},
 	})
+}
+
+func TestSeveralInterfacesAreInOrder(t *testing.T) {
+	r := newRequest(t, oneDisk+`
+		network_interface {
+			macvtap {
+				device = "eth0"
+			}
+		}
+		network_interface {
+			bridge {
+				name    = "br-lan"
+				address = "10.1.2.3/16"
+				gateway = "10.1.0.1"
+				dns     = ["9.9.9.9"]
+			}
+		}
+		network_interface {
+			mac = "52:54:00:AA:BB:CC"
+			bridge {
+				name  = "virbr7"
+				ports = ["http"]
+			}
+		}`)
+	spec := mustPlan(t, r)
+	want := []vm.Interface{
+		{Device: "eth0", Mode: "bridge", MAC: macOf(r.nomad.AllocID, r.nomad.Name, 0)},
+		{
+			Bridge: "br-lan", MAC: macOf(r.nomad.AllocID, r.nomad.Name, 1), Address: netip.MustParsePrefix("10.1.2.3/16"),
+			Gateway: netip.MustParseAddr("10.1.0.1"), DNS: []netip.Addr{netip.MustParseAddr("9.9.9.9")},
+		},
+		{
+			Bridge: "virbr7", Network: "lab", MAC: "52:54:00:aa:bb:cc",
+			Ports: []vm.Port{{Label: "http", Host: netip.MustParseAddrPort("192.0.2.10:25000"), Guest: 8000}},
+		},
+	}
+	same := cmp.Options{
+		cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	}
+	if diff := cmp.Diff(want, spec.Interfaces, same); diff != "" {
+		t.Errorf("the interfaces (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want, spec.Seed.Interfaces, same); diff != "" {
+		t.Errorf("what cloud-init is told of (-want +got):\n%s", diff)
+	}
+	// By itself it finds the only one that there is.
+	if told := mustPlan(t, newRequest(t, exampleTask)).Seed.Interfaces; told != nil {
+		t.Errorf("cloud-init is told of %v, want nothing", told)
+	}
 }
 
 func TestVMWithoutInterfaceHasNone(t *testing.T) {

@@ -28,7 +28,11 @@ var signals = []struct {
 		[]string{"SIGSTOP"}, "the guest was paused, SIGCONT has it go on",
 		func(ctx context.Context, m *machines, t *task) error {
 			t.suspend(true)
-			return m.host.Suspend(ctx, t.vm)
+			err := m.host.Suspend(ctx, t.vm)
+			if err != nil {
+				t.suspend(false)
+			}
+			return err
 		},
 	},
 	{

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/nomad/nomad/structs"
@@ -51,7 +52,11 @@ func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.D
 	if err != nil {
 		return nil, nil, fmt.Errorf("could not tell what the host can do: %w", err)
 	}
-	spec, wrong := plan(request{config, task, cfg, facts, found.sources, found.mounts, found.userData})
+	links, err := d.around.links()
+	if err != nil {
+		return nil, nil, err
+	}
+	spec, wrong := plan(request{config, task, cfg, facts, found.sources, found.mounts, links, found.userData})
 	if err := append(faults, wrong...).err("the task's configuration"); err != nil {
 		return nil, nil, err
 	}
@@ -125,10 +130,11 @@ func (d *Driver) decode(cfg *drivers.TaskConfig) (TaskConfig, error) {
 	return task, err
 }
 
-// driverNetwork is what Nomad is told of a VM's addresses: the first interface.
-// Services are not to advertise it by themselves: it is private to the host.
+// driverNetwork is what Nomad is told of a VM's addresses: that on the first bridge.
+// Services are not to advertise it by themselves: it may be private to the host.
 func driverNetwork(s *vm.Spec, addrs []netip.Addr) *drivers.DriverNetwork {
-	if len(addrs) == 0 {
+	first := slices.IndexFunc(s.Interfaces, func(i vm.Interface) bool { return i.Bridge != "" })
+	if first < 0 || !addrs[first].IsValid() {
 		return nil
 	}
 	ports := make(map[string]int)
@@ -137,5 +143,5 @@ func driverNetwork(s *vm.Spec, addrs []netip.Addr) *drivers.DriverNetwork {
 			ports[port.Label] = int(port.Guest)
 		}
 	}
-	return &drivers.DriverNetwork{IP: addrs[0].String(), PortMap: ports}
+	return &drivers.DriverNetwork{IP: addrs[first].String(), PortMap: ports}
 }

@@ -10,7 +10,7 @@ import (
 	"nomad-driver-virt/vm"
 )
 
-func TestDriverNetworkIsTheFirstInterface(t *testing.T) {
+func TestDriverNetworkIsThatOfTheFirstBridge(t *testing.T) {
 	first, second := netip.MustParseAddr("192.168.122.5"), netip.MustParseAddr("10.0.7.5")
 	for _, test := range []struct {
 		name       string
@@ -21,15 +21,15 @@ func TestDriverNetworkIsTheFirstInterface(t *testing.T) {
 		{name: "no interface"},
 		{
 			name:       "no ports",
-			interfaces: []vm.Interface{{}},
+			interfaces: []vm.Interface{{Bridge: "virbr0"}},
 			addrs:      []netip.Addr{first},
 			want:       &drivers.DriverNetwork{IP: "192.168.122.5", PortMap: map[string]int{}},
 		},
 		{
 			name: "ports of every interface, by the number in the guest",
 			interfaces: []vm.Interface{
-				{Ports: []vm.Port{{Label: "http", Guest: 8000}, {Label: "ssh", Guest: 22}}},
-				{Ports: []vm.Port{{Label: "db", Guest: 5432}}},
+				{Bridge: "virbr0", Ports: []vm.Port{{Label: "http", Guest: 8000}, {Label: "ssh", Guest: 22}}},
+				{Bridge: "virbr7", Ports: []vm.Port{{Label: "db", Guest: 5432}}},
 			},
 			addrs: []netip.Addr{first, second},
 			want: &drivers.DriverNetwork{
@@ -37,6 +37,14 @@ func TestDriverNetworkIsTheFirstInterface(t *testing.T) {
 				PortMap: map[string]int{"http": 8000, "ssh": 22, "db": 5432},
 			},
 		},
+		{
+			name:       "the first that is on a bridge",
+			interfaces: []vm.Interface{{Device: "eth0"}, {Bridge: "virbr7"}},
+			addrs:      []netip.Addr{{}, second},
+			want:       &drivers.DriverNetwork{IP: "10.0.7.5", PortMap: map[string]int{}},
+		},
+		{name: "macvtap alone", interfaces: []vm.Interface{{Device: "eth0"}}, addrs: []netip.Addr{{}}},
+		{name: "an address that is not known", interfaces: []vm.Interface{{Bridge: "br0"}, {Bridge: "virbr7"}}, addrs: []netip.Addr{{}, second}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := driverNetwork(&vm.Spec{Interfaces: test.interfaces}, test.addrs)

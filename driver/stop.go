@@ -33,14 +33,14 @@ func (d *Driver) StopTask(id string, timeout time.Duration, _ string) error {
 	}
 	_, machines := d.connected()
 	go t.noteStop(d.ctx, machines.host, time.Now().Add(timeout))
-	return d.stop(t, machines.host, timeout)
+	return d.stop(t, machines.host, timeout, timeout.String())
 }
 
-// stop ends a task, and tells how.
-func (d *Driver) stop(t *task, host domains, timeout time.Duration) error {
-	how, err := t.stop(d.ctx, host, timeout)
+// stop ends a task, and tells how. told is what is said of the timeout.
+func (d *Driver) stop(t *task, host domains, timeout time.Duration, told string) error {
+	how, err := t.stop(d.ctx, host, timeout, told)
 	if err != nil {
-		go d.stopLater(t, host)
+		t.stopsLater.Do(func() { go d.stopLater(t, host) })
 		return err
 	}
 	t.toldStop.Do(func() { d.tell(t.cfg, "%s", how) })
@@ -63,9 +63,18 @@ func (d *Driver) stopLater(t *task, host domains) {
 
 // noteStop notes that the task is being stopped where the next plugin finds it.
 func (t *task) noteStop(ctx context.Context, host domains, by time.Time) {
-	ctx, cancel := context.WithDeadline(ctx, by)
-	defer cancel()
-	_ = host.NoteStop(ctx, t.vm, by) // where it cannot be, Nomad asks again
+	for time.Now().Before(by) && t.running() {
+		err := host.NoteStop(ctx, t.vm, by)
+		if err == nil || errors.Is(err, hypervisor.ErrNoDomain) {
+			return
+		}
+		select { // libvirt is away
+		case <-ctx.Done():
+			return
+		case <-t.ended:
+		case <-time.After(stopEvery):
+		}
+	}
 }
 
 // goOnStopping goes on with the stop of a task that a plugin before this one
@@ -76,7 +85,7 @@ func (d *Driver) goOnStopping(t *task, host libvirtHost) {
 		by, err := host.StopNoted(d.ctx, t.vm)
 		switch {
 		case err == nil && !by.IsZero():
-			_ = d.stop(t, host, max(0, time.Until(by)))
+			_ = d.stop(t, host, max(0, time.Until(by)), "its kill_timeout")
 			return
 		case err == nil, errors.Is(err, hypervisor.ErrNoDomain):
 			return
@@ -94,14 +103,14 @@ func (d *Driver) goOnStopping(t *task, host libvirtHost) {
 
 // stop asks the guest to shut down until the timeout is over, then destroys
 // the VM, and tells which of the two ended it.
-func (t *task) stop(ctx context.Context, host domains, timeout time.Duration) (string, error) {
+func (t *task) stop(ctx context.Context, host domains, timeout time.Duration, told string) (string, error) {
 	t.mu.Lock()
 	t.stopping = true
 	t.mu.Unlock()
 	began := time.Now()
 	asking, cancel := context.WithTimeout(ctx, timeout) // a libvirt that hangs has no more time either
 	defer cancel()
-	go t.askToShutDown(asking, host)
+	go t.askToShutDown(asking, host, min(pressEvery, timeout/3))
 	select {
 	case <-t.ended:
 		return t.shutDownAfter(time.Since(began)), nil
@@ -110,27 +119,41 @@ func (t *task) stop(ctx context.Context, host domains, timeout time.Duration) (s
 	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}
-	why := t.lateness(timeout)
+	why := t.lateness(told)
 	return why, t.destroy(ctx, host)
 }
 
-// askToShutDown asks the guest until the context ends. An error is no reason to
-// give up: the next press, or the end of the timeout, deals with what is wrong.
-func (t *task) askToShutDown(ctx context.Context, host domains) {
-	press := time.NewTicker(pressEvery)
-	defer press.Stop()
+// askToShutDown asks the guest until the context ends: its agent, and by its power
+// button where that refuses or is silent for some time, and again and again. An
+// error is no reason to give up: the next press, or the end of the timeout, deals
+// with what is wrong.
+func (t *task) askToShutDown(ctx context.Context, host domains, patience time.Duration) {
 	t.wake(ctx, host)
 	t.noteAsked(hypervisor.ByAgent) // if it ends before there was an answer
-	if way, err := host.Shutdown(ctx, t.vm); err == nil {
-		t.noteAsked(way)
+	refused := make(chan struct{}, 1)
+	go func() {
+		if host.AskAgent(ctx, t.vm) != nil {
+			refused <- struct{}{}
+		}
+	}()
+	select {
+	case <-refused:
+		t.noteAsked(hypervisor.ByPowerButton)
+	case <-time.After(patience):
+	case <-ctx.Done():
+		return
 	}
+	press := time.NewTicker(pressEvery)
+	defer press.Stop()
 	for {
+		t.wake(ctx, host)
+		_ = host.PressPowerButton(ctx, t.vm)
 		select {
+		case <-refused:
+			t.noteAsked(hypervisor.ByPowerButton)
+		case <-press.C:
 		case <-ctx.Done():
 			return
-		case <-press.C:
-			t.wake(ctx, host)
-			_ = host.PressPowerButton(ctx, t.vm)
 		}
 	}
 }
@@ -139,7 +162,7 @@ func (t *task) askToShutDown(ctx context.Context, host domains) {
 // nothing.
 func (t *task) wake(ctx context.Context, host domains) {
 	t.mu.Lock()
-	paused := t.guest == hypervisor.GuestOther
+	paused := t.guest == hypervisor.GuestOther || t.guest == hypervisor.GuestSleeps
 	t.mu.Unlock()
 	if paused {
 		_ = host.Resume(ctx, t.vm)
@@ -168,7 +191,7 @@ func (t *task) shutDownAfter(took time.Duration) string {
 }
 
 // lateness tells why the VM is destroyed when a timeout is over.
-func (t *task) lateness(timeout time.Duration) string {
+func (t *task) lateness(timeout string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.guest == hypervisor.GuestHalted {

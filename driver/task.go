@@ -22,8 +22,9 @@ type task struct {
 	ended  chan struct{} // closed when exit is set
 	logged chan struct{} // closed when its console is in its logs to the end
 
-	toldStop  sync.Once                  // how it was stopped
-	hostStops func(context.Context) bool // whether the host is shutting down; nil: it is not
+	toldStop   sync.Once                  // how it was stopped
+	stopsLater sync.Once                  // it could not be
+	hostStops  func(context.Context) bool // whether the host is shutting down; nil: it is not
 
 	mu        sync.Mutex       // guards the fields below
 	stopping  bool             // StopTask has begun
@@ -69,6 +70,9 @@ func (t *task) note(guest hypervisor.Guest) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.guest = guest
+	if guest == hypervisor.GuestRuns {
+		t.suspended = false
+	}
 }
 
 // suspend notes that a signal has paused the guest, or has let it go on.

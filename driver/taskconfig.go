@@ -34,6 +34,7 @@ type OS struct {
 
 // NetworkInterface is a block network_interface, of one kind or the other.
 type NetworkInterface struct {
+	MAC     string   `codec:"mac"`
 	Bridge  *Bridge  `codec:"bridge"`
 	Macvtap *Macvtap `codec:"macvtap"`
 }
@@ -41,8 +42,11 @@ type NetworkInterface struct {
 // Bridge connects an interface to a bridge of the host, and publishes ports by
 // the group's labels.
 type Bridge struct {
-	Name  string   `codec:"name"`
-	Ports []string `codec:"ports"`
+	Name    string   `codec:"name"`
+	Ports   []string `codec:"ports"`
+	Address string   `codec:"address"`
+	Gateway string   `codec:"gateway"`
+	DNS     []string `codec:"dns"`
 }
 
 // Macvtap connects an interface to a network device of the host.
@@ -92,9 +96,13 @@ var taskConfigSpec = hclspec.NewObject(map[string]*hclspec.Spec{
 		"machine": hclspec.NewAttr("machine", "string", false),
 	})),
 	"network_interface": hclspec.NewBlockList("network_interface", hclspec.NewObject(map[string]*hclspec.Spec{
+		"mac": hclspec.NewAttr("mac", "string", false),
 		"bridge": hclspec.NewBlock("bridge", false, hclspec.NewObject(map[string]*hclspec.Spec{
-			"name":  hclspec.NewAttr("name", "string", false),
-			"ports": hclspec.NewAttr("ports", "list(string)", false),
+			"name":    hclspec.NewAttr("name", "string", false),
+			"ports":   hclspec.NewAttr("ports", "list(string)", false),
+			"address": hclspec.NewAttr("address", "string", false),
+			"gateway": hclspec.NewAttr("gateway", "string", false),
+			"dns":     hclspec.NewAttr("dns", "list(string)", false),
 		})),
 		"macvtap": hclspec.NewBlock("macvtap", false, hclspec.NewObject(map[string]*hclspec.Spec{
 			"device": hclspec.NewAttr("device", "string", false),

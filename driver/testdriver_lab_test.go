@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/nomad/plugins/base"
 	"github.com/hashicorp/nomad/plugins/drivers"
 
+	"nomad-driver-virt/bridge"
 	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/hypervisor/hypervisortest"
@@ -60,6 +61,7 @@ func driverWithoutQEMU(t testing.TB) (*Driver, *hypervisortest.Relay) {
 		ports:    &notedPorts{},
 		shares:   &notedShares{},
 		consoles: &notedConsoles{},
+		links:    func() ([]bridge.Link, error) { return []bridge.Link{{Name: "virbr0", IsBridge: true}}, nil },
 		rejoin:   func(string, string) (bool, error) { return false, nil },
 		watch:    func(context.Context) <-chan struct{} { return nil },
 		stopping: func(context.Context) bool { return false },
@@ -68,7 +70,19 @@ func driverWithoutQEMU(t testing.TB) (*Driver, *hypervisortest.Relay) {
 	var encoded []byte
 	mustDo(t, base.MsgPackEncode(&encoded, &config))
 	mustDo(t, d.SetConfig(&base.Config{PluginConfig: encoded}))
-	return d, relay
+	_, m := d.connected()
+	for ctx := deadline(t); ; { // a test before this one may have had libvirt restart
+		changed := m.host.Changed()
+		err := m.host.Health(ctx)
+		if err == nil {
+			return d, relay
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			t.Fatal(err)
+		}
+	}
 }
 
 // numbered is the i-th of tasks that are alike but for their names: a start looks

@@ -18,6 +18,9 @@ const (
 	// upkeepEvery is how often it is looked whether VMs have what they had on the
 	// host's network, when the kernel tells of no change.
 	upkeepEvery = 30 * time.Second
+	// upkeepFirst is when it is looked first: a plugin that was killed may have
+	// missed something.
+	upkeepFirst = 3 * time.Second
 	// upkeepAfter is how long after a change: who changes one thing changes more,
 	// and others change the network all the time.
 	upkeepAfter = time.Second
@@ -30,11 +33,11 @@ const (
 // or restarts a network takes that away.
 func (d *Driver) keepNetworks(ctx context.Context, m *machines) {
 	changes := d.around.watch(ctx)
-	for {
+	for next := upkeepFirst; ; next = upkeepEvery {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(upkeepEvery):
+		case <-time.After(next):
 		case <-changes:
 			select {
 			case <-ctx.Done():
@@ -110,7 +113,7 @@ func (d *Driver) isGone(ctx context.Context, m *machines, name string) bool {
 }
 
 // learn finds out what the VM has on the host's network, if that is not known.
-func (t *task) learn(ctx context.Context, host domains) {
+func (t *task) learn(ctx context.Context, host libvirtHost) {
 	t.mu.Lock()
 	known := t.taps != nil
 	t.mu.Unlock()
@@ -121,12 +124,46 @@ func (t *task) learn(ctx context.Context, host domains) {
 	if err != nil {
 		return // libvirt is away, or the VM is
 	}
+	found, err := t.publishes(ctx, host, taps)
+	if err != nil {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.taps = append([]vm.Tap{}, taps...)
 	if t.published == nil {
-		t.published = published(t.cfg, t.vm, t.network, taps)
+		t.published = found
 	}
+}
+
+// publishes is what a task publishes that was started by a plugin before this one,
+// by what its domain says.
+func (t *task) publishes(ctx context.Context, host libvirtHost, taps []vm.Tap) ([]vm.Publication, error) {
+	journal, err := host.Journal(ctx, t.vm)
+	if err != nil {
+		return nil, err
+	}
+	var all []vm.Publication
+	for _, i := range journal.Interfaces {
+		if len(i.Ports) == 0 {
+			continue
+		}
+		guest := i.Address.Addr()
+		if !guest.IsValid() { // it is reserved: this changes nothing
+			var wait func() error
+			if guest, wait, err = host.Reserve(ctx, i.Network, i.MAC, guest); err == nil {
+				err = wait()
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		all = append(all, vm.Publication{VM: t.vm, Bridge: i.Bridge, Guest: guest, Ports: i.Ports})
+	}
+	if all == nil {
+		all = publishedBefore(t.cfg, t.vm, t.network, taps)
+	}
+	return all, nil
 }
 
 func (t *task) tapsOf() []vm.Tap {
@@ -141,9 +178,9 @@ func (t *task) isDestroyed() bool {
 	return t.destroyed
 }
 
-// published is what a task publishes that was started by a plugin before this one,
-// by what Nomad keeps of it and what libvirt tells.
-func published(cfg *drivers.TaskConfig, name string, network *drivers.DriverNetwork, taps []vm.Tap) []vm.Publication {
+// publishedBefore is what a task publishes whose domain does not say that, because
+// an earlier version made it, by what Nomad keeps of it and what libvirt tells.
+func publishedBefore(cfg *drivers.TaskConfig, name string, network *drivers.DriverNetwork, taps []vm.Tap) []vm.Publication {
 	if network == nil || len(taps) == 0 || cfg.Resources == nil || cfg.Resources.Ports == nil {
 		return nil
 	}

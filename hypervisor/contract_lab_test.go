@@ -3,10 +3,12 @@
 package hypervisor_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/digitalocean/go-libvirt"
 	"github.com/digitalocean/go-libvirt/socket/dialers"
@@ -134,4 +136,45 @@ func TestLibvirtWithQEMUIsAHypervisor(t *testing.T) {
 		Forget:  other.forget,
 		Network: "default",
 	})
+}
+
+// libvirt reads nothing more from a connection with five requests that it has not
+// answered, and an agent may take a minute for its answer, or never give one.
+func TestAgentsThatAreSilentHoldUpNothing(t *testing.T) {
+	relay := hypervisortest.NewRelay(t, libvirtd)
+	relay.MuteAgents()
+	h := host(t, relay.URI())
+	var names []string
+	for i := range hypervisor.MostAgents + 1 {
+		spec := &vm.Spec{
+			Name: fmt.Sprintf("hyp-mute-%d", i), Accel: "test", Arch: "i686", CPUModel: vm.CPUMaximum, VCPUs: 1, Memory: 64 * vm.MiB,
+			SeedVolume: vm.Volume{Pool: "default-pool", Name: "seed.img", Path: "/default-pool/seed.img", Format: "raw"},
+		}
+		if err := errors.Join(h.Define(t.Context(), spec), h.Start(t.Context(), spec.Name), h.Resume(t.Context(), spec.Name)); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, spec.Name)
+	}
+	asking, done := context.WithCancel(t.Context())
+	answers := make(chan error)
+	for _, name := range names {
+		go func() { answers <- h.AskAgent(asking, name) }()
+	}
+	if err := <-answers; !errors.Is(err, hypervisor.ErrAgentsBusy) {
+		t.Errorf("one more than %d agents is asked: %v", hypervisor.MostAgents, err)
+	}
+	began := time.Now()
+	for _, name := range names {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		if err := h.Destroy(ctx, name); err != nil {
+			t.Errorf("%v, after %s", err, time.Since(began))
+		}
+		cancel()
+	}
+	done()
+	for range hypervisor.MostAgents {
+		if err := <-answers; !errors.Is(err, context.Canceled) {
+			t.Errorf("an agent has answered: %v", err)
+		}
+	}
 }

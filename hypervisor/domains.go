@@ -37,10 +37,14 @@ func (h *Host) Start(ctx context.Context, name string) error {
 	})
 }
 
-// Resume lets the guest of a domain run.
+// Resume lets the guest of a domain run, and wakes one that has put itself to sleep.
 func (h *Host) Resume(ctx context.Context, name string) error {
 	return h.doDomain(ctx, "resuming domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
-		return c.DomainResume(d)
+		err := c.DomainResume(d)
+		if err != nil && c.DomainPmWakeup(d, 0) == nil {
+			return nil
+		}
+		return err
 	})
 }
 
@@ -171,7 +175,7 @@ func (h *Host) lookInto(ctx context.Context, name string, s domainState, exit vm
 		// libvirt calls that a shutdown, as if the guest had done it.
 		exit.Code, exit.Err = exitFailed, errors.New("QEMU was ended by a signal of the host's (kill, or the host's shutdown)")
 	case errors.Is(exit.Err, errCrashed):
-		return crashed(exit, lastWords(name), killedForMemory(name))
+		return crashed(exit, lastWords(ctx, name), killedForMemory(name))
 	}
 	return exit
 }

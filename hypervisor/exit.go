@@ -2,6 +2,7 @@ package hypervisor
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -87,8 +88,24 @@ func crashed(exit vm.Exit, words string, noMemory bool) vm.Exit {
 // qemuLogs is where libvirt has QEMU's standard error written.
 var qemuLogs = "/var/log/libvirt/qemu"
 
+// wordsWithin is how long QEMU's last words may take to be in its log: they go
+// through virtlogd.
+const wordsWithin = 200 * time.Millisecond
+
 // lastWords is what the QEMU of a domain said last; "": nothing that can be read.
-func lastWords(name string) string {
+func lastWords(ctx context.Context, name string) string {
+	words := readWords(name)
+	if words != "" {
+		return words
+	}
+	select {
+	case <-time.After(wordsWithin):
+	case <-ctx.Done():
+	}
+	return readWords(name)
+}
+
+func readWords(name string) string {
 	file, err := os.Open(filepath.Join(qemuLogs, name+".log"))
 	if err != nil {
 		return ""
@@ -175,16 +192,63 @@ func isKillOf(name string, message []byte) bool {
 	path, _, _ := bytes.Cut(group, []byte(",task="))
 	for element := range strings.SplitSeq(unescape(string(path)), "/") {
 		element = strings.TrimSuffix(strings.TrimSuffix(element, ".scope"), ".libvirt-qemu")
-		id, found := strings.CutPrefix(strings.TrimPrefix(element, "machine-"), "qemu-")
-		if !found {
+		element = strings.TrimPrefix(element, "machine-")
+		id, _, _ := strings.Cut(strings.TrimPrefix(element, "qemu-"), "-")
+		if _, err := strconv.Atoi(id); err != nil {
 			continue
 		}
-		number, rest, _ := strings.Cut(id, "-")
-		if _, err := strconv.Atoi(number); err == nil && rest == name {
+		whole, isCut := machineName(id, name)
+		if element == whole && (!isCut || isRecent(message)) {
 			return true
 		}
 	}
 	return false
+}
+
+// maxMachineName is as much as libvirt has room for.
+const maxMachineName = 64
+
+// machineName is what libvirt makes of a domain's number and name, and whether the
+// name did not fit: then others may have it, too.
+//
+// See virDomainDriverGenerateMachineName in src/hypervisor/domain_driver.c of libvirt.
+func machineName(id, name string) (machine string, isCut bool) {
+	b := []byte("qemu-" + id + "-")
+	skip := true // one of several dots and hyphens is enough
+	for i, c := range []byte(name) {
+		if len(b) >= maxMachineName {
+			isCut = i < len(name)
+			break
+		}
+		switch {
+		case c == '.' || c == '-':
+			if !skip {
+				b = append(b, c)
+			}
+			skip = true
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z':
+			b = append(b, c)
+			skip = false
+		default:
+			skip = false
+		}
+	}
+	return strings.TrimRight(string(b), "-."), isCut
+}
+
+// recently is how old a message about a name may be that others may have.
+const recently = 10 * time.Minute
+
+// isRecent tells whether a message of the kernel's is a new one: it has the time
+// since the host was started, in microseconds, as its third number.
+func isRecent(message []byte) bool {
+	fields := bytes.SplitN(message, []byte(","), 4)
+	var now unix.Timespec
+	if len(fields) < 4 || unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) != nil {
+		return false
+	}
+	at, err := strconv.ParseInt(string(fields[2]), 10, 64)
+	return err == nil && time.Duration(now.Nano())-time.Duration(at)*time.Microsecond < recently
 }
 
 // escaped is a character in a name of systemd's, as in "\x2d". The kernel's log

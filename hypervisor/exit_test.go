@@ -110,7 +110,7 @@ func TestLastWordsAreThoseOfTheDomain(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{"web": "of the web", "db": "long ago; long ago; of the database", "none": ""} {
-		if got := lastWords(name); got != want {
+		if got := lastWords(t.Context(), name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
@@ -137,6 +137,32 @@ func TestKillsForMemoryAreTold(t *testing.T) {
 				t.Errorf("%t, want %t", got, test.want)
 			}
 		})
+	}
+}
+
+func TestMachineNamesAreLibvirts(t *testing.T) {
+	long := strings.Repeat("n", 63) + "-5a6e215e"
+	for name, want := range map[string]string{
+		"vm-task-f82d9b23":  "qemu-12-vm-task-f82d9b23",
+		"my_vm-f82d9b23":    "qemu-12-myvm-f82d9b23",
+		"a--b.-c-f82d9b23":  "qemu-12-a-b.c-f82d9b23",
+		long:                "qemu-12-" + strings.Repeat("n", 56),
+		"_-f82d9b23":        "qemu-12--f82d9b23",
+		"trailing.f82d9b2-": "qemu-12-trailing.f82d9b2",
+	} {
+		got, isCut := machineName("12", name)
+		if got != want || isCut != (name == long) {
+			t.Errorf("%s is machine %s, cut: %t, want %s", name, got, isCut, want)
+		}
+	}
+	// A name that was cut may be another's of before.
+	const message = ",-;oom-kill:constraint=CONSTRAINT_MEMCG,task_memcg=/machine/"
+	group, _ := machineName("12", long)
+	if isKillOf(long, []byte("6,1,1"+message+group+".libvirt-qemu,task=qemu")) && !isRecent([]byte("6,1,1,-;")) {
+		t.Error("a kill of long ago is taken for that of a name that was cut")
+	}
+	if !isKillOf(long, []byte("6,1,9000000000000000"+message+group+".libvirt-qemu,task=qemu")) {
+		t.Error("a kill of a name that was cut is not seen")
 	}
 }
 

@@ -42,6 +42,7 @@ type Host struct {
 	facts      map[factsKey]domainCapabilities // of this connection
 	pools      map[string]*poolState           // by name
 
+	agents     chan struct{}              // holds a value for each guest's agent that is being asked
 	updating   sync.Mutex                 // held while a network is changed: libvirt changes one at a time, which takes time
 	addressing sync.Mutex                 // guards promised; held while an address is chosen
 	promised   map[string]domxml.DHCPHost // by hardware address: chosen, and not reserved yet
@@ -61,6 +62,7 @@ func New(uri string) (*Host, error) {
 		watches:  make(map[chan<- struct{}]watch),
 		pools:    make(map[string]*poolState),
 		promised: make(map[string]domxml.DHCPHost),
+		agents:   make(chan struct{}, MostAgents),
 	}, nil
 }
 

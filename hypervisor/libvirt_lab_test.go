@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/vm"
@@ -253,9 +254,9 @@ func TestJournalComesBackFromLibvirt(t *testing.T) {
 		}
 	}
 	for _, i := range s.Interfaces {
-		want.Interfaces = append(want.Interfaces, vm.Interface{Network: i.Network, MAC: i.MAC})
+		want.Interfaces = append(want.Interfaces, vm.Interface{Network: i.Network, MAC: i.MAC, Bridge: i.Bridge})
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -639,7 +640,7 @@ func TestRefreshPoolOutlastsLibvirtsOwnWorkInThePool(t *testing.T) {
 // reserve reserves an address, and waits until DHCP gives it out.
 func reserve(t *testing.T, h *Host, network, mac string) (netip.Addr, error) {
 	t.Helper()
-	addr, wait, err := h.Reserve(t.Context(), network, mac)
+	addr, wait, err := h.Reserve(t.Context(), network, mac, netip.Addr{})
 	if err == nil {
 		err = wait()
 	}

@@ -40,11 +40,12 @@ func (h *Host) networks(ctx context.Context) ([]domxml.Network, error) {
 
 // Reserve chooses an address of a network's DHCP range for a hardware address,
 // and has DHCP give it to no other. Asked again for the same hardware address,
-// it returns the same address. It returns as soon as the address is chosen;
+// it returns the same address. An address that is wanted, if that is valid, need
+// not be of the range. It returns as soon as the address is chosen;
 // only when wait has returned nil will DHCP give it out. libvirt takes its time
 // for that: at each change it takes the network's firewall rules out, and puts
 // them in again.
-func (h *Host) Reserve(ctx context.Context, network, mac string) (addr netip.Addr, wait func() error, err error) {
+func (h *Host) Reserve(ctx context.Context, network, mac string, want netip.Addr) (addr netip.Addr, wait func() error, err error) {
 	h.addressing.Lock()
 	defer h.addressing.Unlock()
 	promised := slices.Collect(maps.Values(h.promised))
@@ -71,7 +72,7 @@ func (h *Host) Reserve(ctx context.Context, network, mac string) (addr netip.Add
 		if err != nil {
 			return netip.Addr{}, err
 		}
-		return chooseAddress(known, leaseHolders(leases), mac)
+		return chooseAddress(known, leaseHolders(leases), mac, want)
 	})
 	if err != nil {
 		return netip.Addr{}, nil, err
@@ -214,7 +215,10 @@ func leaseHolders(leases []libvirt.NetworkDhcpLease) map[netip.Addr]string {
 // already, or the one it holds a lease of, or the first free one after a place
 // in the ranges that the hardware address itself decides: so a task that
 // starts again tends to get the address it had.
-func chooseAddress(n domxml.Network, leases map[netip.Addr]string, mac string) (netip.Addr, error) {
+func chooseAddress(n domxml.Network, leases map[netip.Addr]string, mac string, want netip.Addr) (netip.Addr, error) {
+	if want.IsValid() {
+		return want, mayHave(n, leases, mac, want)
+	}
 	if addr, ok := reservation(n, mac); ok {
 		return addr, nil
 	}
@@ -247,6 +251,25 @@ func chooseAddress(n domxml.Network, leases map[netip.Addr]string, mac string) (
 	}
 	return netip.Addr{}, fmt.Errorf("all %d addresses of its DHCP range are taken; widen the range, "+
 		"or stop VMs that are not needed (virsh net-dhcp-leases %s lists them)", total, n.Name)
+}
+
+// mayHave is the error where an address is another's.
+func mayHave(n domxml.Network, leases map[netip.Addr]string, mac string, want netip.Addr) error {
+	if own, ok := reservation(n, mac); ok && own != want {
+		return fmt.Errorf("address %s is asked for, and %s is reserved for the hardware address %s", want, own, mac)
+	}
+	if want == n.Gateway.Addr() {
+		return fmt.Errorf("address %s is the host's own", want)
+	}
+	for _, host := range n.Hosts {
+		if host.Addr == want && !strings.EqualFold(host.MAC, mac) {
+			return fmt.Errorf("address %s is reserved for another machine, with the hardware address %s", want, host.MAC)
+		}
+	}
+	if holder, leased := leases[want]; leased && !strings.EqualFold(holder, mac) {
+		return fmt.Errorf("address %s is another machine's, with the hardware address %s", want, holder)
+	}
+	return nil
 }
 
 func inRanges(ranges []domxml.AddressRange, addr netip.Addr) bool {

@@ -3,6 +3,7 @@ package hypervisor
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"nomad-driver-virt/domxml"
@@ -60,7 +61,7 @@ func TestChooseAddress(t *testing.T) {
 			for addr, mac := range test.leases {
 				held[netip.MustParseAddr(addr)] = mac
 			}
-			got, err := chooseAddress(test.network, held, ours)
+			got, err := chooseAddress(test.network, held, ours, netip.Addr{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,11 +78,11 @@ func TestChooseAddressIsStableAndSpreads(t *testing.T) {
 	seen := make(map[netip.Addr]bool)
 	for i := range macs {
 		mac := fmt.Sprintf("52:54:00:00:00:%02x", i)
-		first, err := chooseAddress(n, nil, mac)
+		first, err := chooseAddress(n, nil, mac, netip.Addr{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again, err := chooseAddress(n, nil, mac); err != nil || again != first {
+		if again, err := chooseAddress(n, nil, mac, netip.Addr{}); err != nil || again != first {
 			t.Errorf("%s is given %s first and then %s, %v", mac, first, again, err)
 		}
 		seen[first] = true
@@ -97,7 +98,7 @@ func TestChooseAddressUsesTheWholeRange(t *testing.T) {
 	const free = 7 + 4 - 1 // the gateway is in the first range
 	for i := range free {
 		mac := fmt.Sprintf("52:54:00:00:00:%02x", i)
-		addr, err := chooseAddress(n, nil, mac)
+		addr, err := chooseAddress(n, nil, mac, netip.Addr{})
 		if err != nil {
 			t.Fatalf("after %d of %d: %v", i, free, err)
 		}
@@ -109,10 +110,39 @@ func TestChooseAddressUsesTheWholeRange(t *testing.T) {
 		n = reserved(n, mac, addr.String())
 	}
 
-	_, err := chooseAddress(n, nil, ours)
+	_, err := chooseAddress(n, nil, ours, netip.Addr{})
 	const want = "all 11 addresses of its DHCP range are taken; widen the range, " +
 		"or stop VMs that are not needed (virsh net-dhcp-leases default lists them)"
 	if err == nil || err.Error() != want {
 		t.Errorf("the error of a full range is\n%v, want\n%s", err, want)
+	}
+}
+
+func TestAddressThatIsAskedForIsNobodyElses(t *testing.T) {
+	const ours, other = "52:54:00:00:00:01", "52:54:00:00:00:02"
+	addr := netip.MustParseAddr
+	n := domxml.Network{
+		Name: "default", Gateway: netip.MustParsePrefix("192.168.122.1/24"),
+		Hosts: []domxml.DHCPHost{{MAC: other, Addr: addr("192.168.122.7")}},
+	}
+	leases := map[netip.Addr]string{addr("192.168.122.8"): other, addr("192.168.122.9"): strings.ToUpper(ours)}
+	for want, says := range map[string]string{
+		"192.168.122.50": "",
+		"192.168.122.9":  "", // its own, as it is known by DHCP
+		"192.168.122.1":  "is the host's own",
+		"192.168.122.7":  "is reserved for another machine, with the hardware address " + other,
+		"192.168.122.8":  "is another machine's, with the hardware address " + other,
+	} {
+		got, err := chooseAddress(n, leases, ours, addr(want))
+		switch {
+		case says == "" && (err != nil || got != addr(want)):
+			t.Errorf("%s: got %s, %v", want, got, err)
+		case says != "" && (err == nil || !strings.Contains(err.Error(), says)):
+			t.Errorf("%s: error %v, want one that says %q", want, err, says)
+		}
+	}
+	n.Hosts = []domxml.DHCPHost{{MAC: ours, Addr: addr("192.168.122.3")}}
+	if _, err := chooseAddress(n, nil, ours, addr("192.168.122.50")); err == nil || !strings.Contains(err.Error(), "192.168.122.3 is reserved") {
+		t.Errorf("another address is reserved for it: error %v", err)
 	}
 }

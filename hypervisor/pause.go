@@ -15,6 +15,8 @@ const (
 	GuestOther Guest = iota // somebody paused it, or it is not decided yet
 	GuestRuns
 	GuestHalted // QEMU paused it because a disk had an error
+	GuestEnds   // it has shut down, and QEMU writes its disks back
+	GuestSleeps // it has put itself to sleep
 )
 
 // guest reads a state of a domain that executes. The reason tells an error of a
@@ -27,6 +29,10 @@ func (s domainState) guest() Guest {
 		return GuestRuns
 	case s.state == libvirt.DomainPaused && libvirt.DomainPausedReason(s.reason) == libvirt.DomainPausedIoerror:
 		return GuestHalted
+	case s.state == libvirt.DomainShutdown:
+		return GuestEnds
+	case s.state == libvirt.DomainPmsuspended:
+		return GuestSleeps
 	default:
 		return GuestOther
 	}

@@ -21,7 +21,8 @@ func TestOnlyAnErrorOfADiskHaltsAGuest(t *testing.T) {
 		"paused by somebody":              {paused(libvirt.DomainPausedUser), GuestOther},
 		"not let run yet":                 {paused(libvirt.DomainPausedStartingUp), GuestOther},
 		"paused by libvirt":               {paused(libvirt.DomainPausedSnapshot), GuestOther},
-		"suspended by itself":             {domainState{libvirt.DomainPmsuspended, int32(libvirt.DomainPausedIoerror)}, GuestOther},
+		"suspended by itself":             {domainState{libvirt.DomainPmsuspended, int32(libvirt.DomainPausedIoerror)}, GuestSleeps},
+		"shutting down":                   {domainState{libvirt.DomainShutdown, 0}, GuestEnds},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := test.state.guest(); got != test.want {

@@ -71,7 +71,12 @@ func statsOf(params []libvirt.TypedParam, at time.Time) Stats {
 	if !is { // kernels before 4.6 tell only what nothing uses at all
 		usable, is = values[libvirt.DomainStatsBalloonUnused]
 	}
-	if available := kib(libvirt.DomainStatsBalloonAvailable); is && available > 0 {
+	available, current := kib(libvirt.DomainStatsBalloonAvailable), kib(libvirt.DomainStatsBalloonCurrent)
+	// A kernel that can take back what the balloon holds counts that as its own.
+	if most := kib(libvirt.DomainStatsBalloonMaximum); most > current && available > current {
+		available -= min(most-current, available)
+	}
+	if is && available > 0 {
 		s.Guest = &GuestMemory{
 			Available: available,
 			Usable:    min(vm.Bytes(usable)*vm.KiB, available),

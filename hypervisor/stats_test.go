@@ -51,3 +51,17 @@ func TestStatisticsAreReadInLibvirtsUnits(t *testing.T) {
 		t.Errorf("nothing (-want +got):\n%s", diff)
 	}
 }
+
+// A kernel whose balloon goes down by itself counts what it holds as its own.
+func TestWhatTheBalloonHoldsIsNotTheGuests(t *testing.T) {
+	var params []libvirt.TypedParam
+	for field, kib := range map[string]uint64{
+		"balloon.maximum": 2048 << 10, "balloon.current": 512 << 10, "balloon.available": 2000 << 10, "balloon.usable": 400 << 10,
+	} {
+		params = append(params, libvirt.TypedParam{Field: field, Value: *libvirt.NewTypedParamValueUllong(kib)})
+	}
+	want := &GuestMemory{Available: 464 * vm.MiB, Usable: 400 * vm.MiB}
+	if diff := cmp.Diff(want, statsOf(params, time.Now()).Guest); diff != "" {
+		t.Errorf("the guest's memory (-want +got):\n%s", diff)
+	}
+}

@@ -3,6 +3,7 @@ package hypervisor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
@@ -19,38 +20,95 @@ const (
 	ByAgent                  // the QEMU guest agent
 )
 
-// agentPatience is how long a guest's agent has to refuse. One that shuts the
-// guest down answers when that is done, or never: libvirt waits for it.
-const agentPatience = 6 * time.Second
+const (
+	// agentPatience is how long a guest's agent has to refuse. One that shuts the
+	// guest down answers when that is done, or never: libvirt waits for it.
+	agentPatience = 6 * time.Second
+	// agentAnswers is when a request to an agent is given up: libvirt does so after
+	// a minute by itself.
+	agentAnswers = 70 * time.Second
+	// MostAgents is how many of a host's may be asked at once: each takes a worker of libvirt's,
+	// which has twenty by default, for as long as its guest takes to shut down.
+	MostAgents = 8
+)
+
+// ErrAgentsBusy says that too many agents are being asked already.
+var ErrAgentsBusy = errors.New("too many guests' agents are being asked to shut down")
 
 // Shutdown asks the guest to shut down: its agent where it has one that answers,
 // which works where nobody listens to a power button; otherwise as PressPowerButton
 // does. It does not wait until the guest has done so.
-//
-// See virDomainShutdownFlags in https://libvirt.org/html/libvirt-libvirt-domain.html
 func (h *Host) Shutdown(ctx context.Context, name string) (Way, error) {
 	asking, cancel := context.WithTimeout(ctx, agentPatience)
 	defer cancel()
-	err := h.shutdown(asking, name, libvirt.DomainShutdownGuestAgent)
-	var refused libvirt.Error
-	if errors.As(err, &refused) && !errors.Is(err, ErrNoDomain) {
-		return ByPowerButton, h.PressPowerButton(ctx, name)
+	err := h.AskAgent(asking, name)
+	switch {
+	case err == nil, errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+		return ByAgent, nil
+	case errors.Is(err, ErrNoDomain):
+		return ByAgent, err
 	}
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		err = nil
+	return ByPowerButton, h.PressPowerButton(ctx, name)
+}
+
+// AskAgent has the guest's agent shut it down, and returns when the guest has, or
+// cannot be asked: there is no agent, it does not answer, or too many are being
+// asked. It uses a connection of its own, because libvirt reads nothing more from
+// one on which five requests (max_client_requests) have no answer yet.
+//
+// See virDomainShutdownFlags in https://libvirt.org/html/libvirt-libvirt-domain.html
+func (h *Host) AskAgent(ctx context.Context, name string) error {
+	select {
+	case h.agents <- struct{}{}:
+	default:
+		return ErrAgentsBusy
 	}
-	return ByAgent, err
+	answered := make(chan error, 1)
+	go func() {
+		defer func() { <-h.agents }()
+		answered <- h.askAgent(context.WithoutCancel(ctx), name)
+	}()
+	select {
+	case err := <-answered:
+		if isCode(err, libvirt.ErrNoDomain) {
+			err = ErrNoDomain
+		}
+		if err != nil {
+			return fmt.Errorf("asking the agent of domain %s to shut down: %w", name, err)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (h *Host) askAgent(ctx context.Context, name string) error {
+	conn, err := dial(ctx, h.sockets)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	given := time.AfterFunc(agentAnswers, func() { conn.Close() })
+	defer given.Stop()
+	if err := h.login.to(conn); err != nil {
+		return err
+	}
+	client := libvirt.NewWithDialer(dialed{conn})
+	if err := client.ConnectToURI(libvirt.ConnectURI(h.uri)); err != nil {
+		return err
+	}
+	d, err := client.DomainLookupByName(name)
+	if err != nil {
+		return err
+	}
+	return client.DomainShutdownFlags(d, libvirt.DomainShutdownGuestAgent)
 }
 
 // PressPowerButton presses the guest's power button, by ACPI. A guest may not
 // listen: one that is booting, for one.
 func (h *Host) PressPowerButton(ctx context.Context, name string) error {
-	return h.shutdown(ctx, name, libvirt.DomainShutdownAcpiPowerBtn)
-}
-
-func (h *Host) shutdown(ctx context.Context, name string, by libvirt.DomainShutdownFlagValues) error {
 	return h.doDomain(ctx, "shutting down domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
-		return c.DomainShutdownFlags(d, by)
+		return c.DomainShutdownFlags(d, libvirt.DomainShutdownAcpiPowerBtn)
 	})
 }
 

@@ -27,19 +27,20 @@ func New() *Table {
 }
 
 // Publish publishes the ports of a VM, in place of all that the same VM
-// published before. A publication without ports withdraws the VM's.
+// published before: one publication for each bridge that it is on. Without ports
+// it withdraws the VM's.
 //
 // It fails, and changes nothing, when another VM holds one of them, unless mayHold
 // says of that VM that it may: then the port is left to it, and returned among
 // those that are. Restore publishes them when their holders have withdrawn them.
-func (t *Table) Publish(ctx context.Context, p vm.Publication, mayHold func(name string) bool) ([]Held, error) {
-	own, err := publishedBy(p)
+func (t *Table) Publish(ctx context.Context, name string, all []vm.Publication, mayHold func(name string) bool) ([]Held, error) {
+	own, err := publishedBy(all...)
 	var held []Held
 	if err == nil {
-		held, err = t.change(ctx, p.VM, own, mayHold)
+		held, err = t.change(ctx, name, own, mayHold)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("publish ports of VM %q: %w", p.VM, err)
+		return nil, fmt.Errorf("publish ports of VM %q: %w", name, err)
 	}
 	return held, nil
 }

@@ -36,33 +36,42 @@ var (
 	bridgeName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,14}$`)
 )
 
-// publishedBy returns what a publication publishes: each port for both
+// publishedBy returns what the publications of a VM publish: each port for both
 // protocols.
-func publishedBy(p vm.Publication) (published, error) {
+func publishedBy(all ...vm.Publication) (published, error) {
 	own := published{}
-	if len(p.Ports) == 0 {
-		return own, nil
+	for _, p := range all {
+		if len(p.Ports) == 0 {
+			continue
+		}
+		if err := validate(p); err != nil {
+			return nil, err
+		}
+		if err := own.add(p); err != nil {
+			return nil, err
+		}
 	}
-	if err := validate(p); err != nil {
-		return nil, err
-	}
-	for _, q := range p.Ports {
+	return own, nil
+}
+
+func (p published) add(of vm.Publication) error {
+	for _, q := range of.Ports {
 		t := target{
-			VM:     p.VM,
-			Label:  shortLabel(p.VM, q.Label, p.Bridge),
-			Bridge: p.Bridge,
-			Guest:  netip.AddrPortFrom(p.Guest.Unmap(), q.Guest),
+			VM:     of.VM,
+			Label:  shortLabel(of.VM, q.Label, of.Bridge),
+			Bridge: of.Bridge,
+			Guest:  netip.AddrPortFrom(of.Guest.Unmap(), q.Guest),
 		}
 		host := netip.AddrPortFrom(q.Host.Addr().Unmap(), q.Host.Port())
 		for _, proto := range []string{"tcp", "udp"} {
 			k := port{host, proto}
-			if other, ok := own[k]; ok {
-				return nil, fmt.Errorf("%s is given to two ports (labels %q and %q): give each its own", host, other.Label, t.Label)
+			if other, ok := p[k]; ok {
+				return fmt.Errorf("%s is given to two ports (labels %q and %q): give each its own", host, other.Label, t.Label)
 			}
-			own[k] = t
+			p[k] = t
 		}
 	}
-	return own, nil
+	return nil
 }
 
 // validate refuses what cannot be published.
@@ -124,19 +133,23 @@ func (p published) amiss(want []vm.Publication, gone func(name string) bool) (am
 	var errs []error
 	amiss, waits = make(map[string]published), make(map[string]bool)
 	known := make(map[string]bool)
+	byVM := make(map[string][]vm.Publication)
 	for _, w := range want {
-		own, err := publishedBy(w)
+		byVM[w.VM] = append(byVM[w.VM], w)
+	}
+	for name, all := range byVM {
+		own, err := publishedBy(all...)
+		known[name] = true
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		known[w.VM] = true
-		free, held := p.split(w.VM, own, func(holder string) bool { return !gone(holder) })
+		free, held := p.split(name, own, func(holder string) bool { return !gone(holder) })
 		if len(held) > 0 {
-			waits[w.VM] = true
+			waits[name] = true
 		}
-		if !maps.Equal(p.of(w.VM), free) {
-			amiss[w.VM] = free
+		if !maps.Equal(p.of(name), free) {
+			amiss[name] = free
 		}
 	}
 	for _, t := range p {

@@ -190,6 +190,6 @@ func TestHostWithoutPrograms(t *testing.T) {
 // publish publishes what nobody else may hold.
 func publish(t testing.TB, table *Table, p vm.Publication) error {
 	t.Helper()
-	_, err := table.Publish(t.Context(), p, nobody)
+	_, err := table.Publish(t.Context(), p.VM, []vm.Publication{p}, nobody)
 	return err
 }

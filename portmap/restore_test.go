@@ -129,7 +129,7 @@ func TestPortIsTakenOverWhenItsHolderIsGone(t *testing.T) {
 	table := newTable(t, "a", "b")
 	a, b := publication("a", "one", "10.99.0.2:20000"), publication("b", "two", "10.99.0.2:20000", "10.99.0.2:20001")
 	mustDo(t, publish(t, table, a))
-	held, err := table.Publish(t.Context(), b, func(name string) bool { return name == "a" })
+	held, err := table.Publish(t.Context(), "b", []vm.Publication{b}, func(name string) bool { return name == "a" })
 	mustDo(t, err)
 	if want := []Held{{"http", "a"}}; !slices.Equal(held, want) {
 		t.Errorf("held is %v, want %v", held, want)
@@ -149,5 +149,19 @@ func TestPortIsTakenOverWhenItsHolderIsGone(t *testing.T) {
 		t.Errorf("%v were put right, want %v", restored, want)
 	}
 	mustAnswer(t, "far", "10.99.0.2:20000", "two 10.99.0.1")
+	mustAnswer(t, "far", "10.99.0.2:20001", "two 10.99.0.1")
+}
+
+func TestPortsOfSeveralBridgesAreOneVMs(t *testing.T) {
+	table := newTable(t, "a")
+	first, second := publication("a", "one", "10.99.0.2:20000"), publication("a", "two", "10.99.0.2:20001")
+	_, err := table.Publish(t.Context(), "a", []vm.Publication{first, second}, nobody)
+	mustDo(t, err)
+	if restored := restore(t, table, first, second); restored != nil {
+		t.Errorf("%v were put right, and nothing was wrong", restored)
+	}
+	must(t, "nft delete table ip nomad_virt")
+	restore(t, table, first, second)
+	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
 	mustAnswer(t, "far", "10.99.0.2:20001", "two 10.99.0.1")
 }

@@ -164,12 +164,24 @@ type Image struct {
 	Digest string
 }
 
-// Interface is a network interface of a VM on a bridge of the host.
+// Interface is a network interface of a VM, on a bridge of the host or beside one
+// of its network devices.
 type Interface struct {
-	Bridge  string
-	Network string // libvirt network that serves the bridge
+	Bridge  string // "": none
+	Network string // libvirt network that serves the bridge with DHCP; "": none
 	MAC     string // "52:54:xx:xx:xx:xx"
 	Ports   []Port
+
+	// Device is the host's network device that a macvtap device of this Mode is
+	// made on; "": none.
+	Device string
+	Mode   string // "bridge", "private", "vepa" or "passthrough"
+
+	// Address is what the guest is told to take, with the length of its network's
+	// prefix; invalid: what DHCP gives it.
+	Address netip.Prefix
+	Gateway netip.Addr   // invalid: none
+	DNS     []netip.Addr // beside Address
 }
 
 // Tap is an interface of a VM that runs, as the host has it.
@@ -224,7 +236,10 @@ type Seed struct {
 	Cmds          []string
 	Env           map[string]string // the task's environment
 	Shares        []Share
-	UserData      []byte // the job's own user data, in any form of cloud-init
+	// Interfaces are those of the VM where cloud-init is to be told how to set them
+	// up; empty: it finds the only one, and asks for its address.
+	Interfaces []Interface
+	UserData   []byte // the job's own user data, in any form of cloud-init
 }
 
 // Exit tells how a VM ended.

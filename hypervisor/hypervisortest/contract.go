@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
@@ -30,6 +31,7 @@ type Hypervisor interface {
 	Resume(ctx context.Context, name string) error
 	Suspend(ctx context.Context, name string) error
 	Shutdown(ctx context.Context, name string) (hypervisor.Way, error)
+	AskAgent(ctx context.Context, name string) error
 	PressPowerButton(ctx context.Context, name string) error
 	SetCPUShares(ctx context.Context, name string, shares uint64) error
 	NoteStop(ctx context.Context, name string, by time.Time) error
@@ -44,7 +46,7 @@ type Hypervisor interface {
 	EnsureDirectoryPool(ctx context.Context, name, path string) error
 	CreateVolume(ctx context.Context, v vm.Volume, base *vm.Volume) error
 	RemoveVolume(ctx context.Context, v vm.Volume) error
-	Reserve(ctx context.Context, network, mac string) (addr netip.Addr, wait func() error, err error)
+	Reserve(ctx context.Context, network, mac string, want netip.Addr) (addr netip.Addr, wait func() error, err error)
 	Release(ctx context.Context, network, mac string) error
 }
 
@@ -248,9 +250,9 @@ func testJournal(t *testing.T, s Subject) {
 		Owner:      spec.Owner,
 		Volumes:    []vm.Volume{noted, {Pool: seed.Pool, Name: seed.Name, Path: seed.Path}},
 		Disks:      map[string]vm.Volume{"vda": noted},
-		Interfaces: []vm.Interface{{Network: "default", MAC: "52:54:00:12:34:56"}},
+		Interfaces: spec.Interfaces,
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})); diff != "" {
 		t.Errorf("the journal (-want +got):\n%s", diff)
 	}
 }
@@ -285,7 +287,7 @@ func testUnknown(t *testing.T, s Subject) {
 	for what, err := range map[string]error{
 		"Running": running, "Guest": guest, "Journal": journal,
 		"Start": s.Start(ctx, name), "Resume": s.Resume(ctx, name), "Suspend": s.Suspend(ctx, name), "Shutdown": s.shutdown(ctx, name),
-		"PressPowerButton": s.PressPowerButton(ctx, name), "NoteStop": s.NoteStop(ctx, name, time.Now()), "SetCPUShares": s.SetCPUShares(ctx, name, 1024),
+		"AskAgent": s.AskAgent(ctx, name), "PressPowerButton": s.PressPowerButton(ctx, name), "NoteStop": s.NoteStop(ctx, name, time.Now()), "SetCPUShares": s.SetCPUShares(ctx, name, 1024),
 	} {
 		mustBeUnknown(t, what, err)
 	}
@@ -554,7 +556,7 @@ func testAddresses(t *testing.T, s Subject) {
 	const one, other = "52:54:00:77:00:01", "52:54:00:77:00:02"
 	reserve := func(mac string) netip.Addr {
 		t.Helper()
-		addr, wait, err := s.Reserve(bounded(t), s.Network, mac)
+		addr, wait, err := s.Reserve(bounded(t), s.Network, mac, netip.Addr{})
 		must(t, err)
 		must(t, wait())
 		t.Cleanup(func() {
@@ -577,7 +579,7 @@ func testAddresses(t *testing.T, s Subject) {
 	if back := reserve(one); back != first {
 		t.Errorf("reserved again, it is %s, want %s, which nobody has taken", back, first)
 	}
-	_, _, err := s.Reserve(bounded(t), "contract-none", one)
+	_, _, err := s.Reserve(bounded(t), "contract-none", one, netip.Addr{})
 	mustFail(t, "an address of a network that there is not", err)
 	must(t, s.Release(bounded(t), "contract-none", one))
 }

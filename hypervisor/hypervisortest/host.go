@@ -84,7 +84,7 @@ func (m *Memory) Facts(_ context.Context, arch, machine string) (hypervisor.Fact
 type reservation struct{ network, mac string }
 
 // Reserve reserves the first address that is free.
-func (m *Memory) Reserve(_ context.Context, network, mac string) (addr netip.Addr, wait func() error, err error) {
+func (m *Memory) Reserve(_ context.Context, network, mac string, want netip.Addr) (addr netip.Addr, wait func() error, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.refusal("Reserve"); err != nil {
@@ -95,6 +95,10 @@ func (m *Memory) Reserve(_ context.Context, network, mac string) (addr netip.Add
 	}
 	of := reservation{network, strings.ToLower(mac)}
 	addr, is := m.reserved[of]
+	if !is && want.IsValid() {
+		addr, is = want, true
+		m.reserved[of] = addr
+	}
 	if !is {
 		taken := make(map[netip.Addr]bool)
 		for _, other := range m.reserved {

@@ -257,6 +257,11 @@ func (m *Memory) Shutdown(ctx context.Context, name string) (hypervisor.Way, err
 	return hypervisor.ByPowerButton, m.PressPowerButton(ctx, name)
 }
 
+// AskAgent finds none.
+func (m *Memory) AskAgent(_ context.Context, name string) error {
+	return m.on("AskAgent", name, func(*domain) error { return errors.New("the guest has no agent") })
+}
+
 // PressPowerButton is Shutdown, of guests that all have no agent.
 func (m *Memory) PressPowerButton(_ context.Context, name string) error {
 	return m.on("Shutdown", name, func(d *domain) error {

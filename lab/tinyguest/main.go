@@ -62,7 +62,7 @@ func guest() {
 	if err := unix.Sethostname([]byte(s.hostname)); err != nil {
 		logf("hostname %s: %v", s.hostname, err)
 	}
-	startNetwork(s.hostname)
+	startNetwork(s.hostname, s.network)
 
 	runScript("bootcmd", shellScript(s.config.BootCmd))
 	writeFiles(s.config.WriteFiles)

@@ -8,9 +8,40 @@ import (
 	"sync"
 )
 
-// startNetwork asks for an address on each Ethernet interface, on all at once, and
-// leaves a DHCP client on each that renews it.
-func startNetwork(hostname string) {
+// networkConfig is what is read of a network-config of version 2: addresses, by the
+// hardware addresses of the interfaces that have them.
+type networkConfig struct {
+	Ethernets map[string]ethernet `yaml:"ethernets"`
+}
+
+type ethernet struct {
+	Match struct {
+		MACAddress string `yaml:"macaddress"`
+	} `yaml:"match"`
+	Addresses []string `yaml:"addresses"`
+	Routes    []struct {
+		To  string `yaml:"to"`
+		Via string `yaml:"via"`
+	} `yaml:"routes"`
+}
+
+// of finds what an interface is told.
+func (c networkConfig) of(name string) ethernet {
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		return ethernet{}
+	}
+	for _, e := range c.Ethernets {
+		if strings.EqualFold(e.Match.MACAddress, i.HardwareAddr.String()) {
+			return e
+		}
+	}
+	return ethernet{}
+}
+
+// startNetwork gives each Ethernet interface the addresses that it is to have, or
+// asks for one, on all at once, and leaves a DHCP client on those that renews it.
+func startNetwork(hostname string, config networkConfig) {
 	disableIPv6()
 	run("ip", "link", "set", "lo", "up")
 
@@ -18,6 +49,17 @@ func startNetwork(hostname string) {
 	for _, name := range ethernets() {
 		asked.Go(func() {
 			run("ip", "link", "set", name, "up")
+			told := config.of(name)
+			for _, address := range told.Addresses {
+				run("ip", "address", "add", address, "dev", name)
+			}
+			for _, route := range told.Routes {
+				run("ip", "route", "add", route.To, "via", route.Via)
+			}
+			if len(told.Addresses) > 0 {
+				logf("network %s %s", name, addressOf(name))
+				return
+			}
 			run("udhcpc", "-i", name, "-s", "/etc/udhcpc/script", "-x", "hostname:"+hostname, "-t", "10", "-T", "1", "-b", "-S")
 			logf("network %s %s", name, addressOf(name))
 		})

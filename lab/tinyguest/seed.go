@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,6 +26,7 @@ const (
 type seed struct {
 	userData
 	hostname string
+	network  networkConfig
 }
 
 // findSeed reads the first disk that is labelled as a seed. Without one, the
@@ -107,5 +109,15 @@ func readSeed(device string) (seed, error) {
 		logf("user-data: %v", problem)
 	}
 	logf("instance %s", m.InstanceID)
+	network, err := os.ReadFile(filepath.Join(dir, "network-config"))
+	if errors.Is(err, os.ErrNotExist) {
+		return s, nil
+	}
+	if err == nil {
+		err = yaml.Unmarshal(network, &s.network)
+	}
+	if err != nil {
+		return s, fmt.Errorf("network-config: %w", err)
+	}
 	return s, nil
 }

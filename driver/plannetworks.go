@@ -1,0 +1,249 @@
+package driver
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/nomad/plugins/drivers"
+
+	"nomad-driver-virt/bridge"
+	"nomad-driver-virt/domxml"
+	"nomad-driver-virt/vm"
+)
+
+func planInterfaces(r request, p *problems) []vm.Interface {
+	var all []vm.Interface
+	for index, n := range r.task.NetworkInterfaces {
+		path := indexed("config.network_interface", index)
+		var i vm.Interface
+		switch {
+		case (n.Bridge == nil) == (n.Macvtap == nil):
+			p.addf(path, "has to hold one block, bridge or macvtap")
+			continue
+		case n.Macvtap != nil:
+			i = planMacvtap(r, path+".macvtap", *n.Macvtap, p)
+		case n.Bridge.Name == "":
+			p.addf(path+".bridge.name", "is missing; libvirt's default network has virbr0")
+			continue
+		default:
+			i = planBridge(r, path+".bridge", *n.Bridge, p)
+		}
+		i.MAC = planMAC(r, index, path+".mac", n.MAC, p)
+		if slices.ContainsFunc(all, func(other vm.Interface) bool { return other.MAC == i.MAC }) {
+			p.addf(path+".mac", "%s is another interface's, too", i.MAC)
+		}
+		all = append(all, i)
+	}
+	for label, times := range labelsOf(r.task) {
+		if times > 1 {
+			p.addf("config.network_interface", "the label %q is published by two interfaces", label)
+		}
+	}
+	return all
+}
+
+// labelsOf counts the interfaces that publish each label.
+func labelsOf(t TaskConfig) map[string]int {
+	labels := make(map[string]int)
+	for _, n := range t.NetworkInterfaces {
+		if n.Bridge == nil {
+			continue
+		}
+		for k, label := range n.Bridge.Ports {
+			if !slices.Contains(n.Bridge.Ports[:k], label) {
+				labels[label]++
+			}
+		}
+	}
+	return labels
+}
+
+// toldOf returns the interfaces that cloud-init is to be told of: by itself it asks
+// for an address on the first one alone.
+func toldOf(all []vm.Interface) []vm.Interface {
+	if len(all) > 1 || len(all) == 1 && all[0].Address.IsValid() {
+		return all
+	}
+	return nil
+}
+
+func planBridge(r request, path string, b Bridge, p *problems) vm.Interface {
+	i := vm.Interface{Bridge: b.Name}
+	at := slices.IndexFunc(r.facts.Networks, func(n domxml.Network) bool { return n.Bridge == b.Name })
+	isBridge := slices.ContainsFunc(r.links, func(l bridge.Link) bool { return l.Name == b.Name && l.IsBridge })
+	planAddress(path, b, &i, p)
+	switch hasAddress := i.Address.IsValid() || b.Address != ""; {
+	case at >= 0 && len(r.facts.Networks[at].Ranges) > 0:
+		planInNetwork(path, r.facts.Networks[at], &i, p)
+	case at < 0 && !isBridge:
+		p.addf(path+".name", "the host has no bridge %q; there are: %s", b.Name, bridgesOf(r))
+	case len(b.Ports) > 0 && !hasAddress:
+		p.addf(path+".ports", "no libvirt network gives out addresses on bridge %q, and the guest's has to be known: "+
+			"set address, as in \"192.0.2.5/24\"", b.Name)
+	}
+	for k, label := range b.Ports {
+		if slices.Contains(b.Ports[:k], label) {
+			p.addf(indexed(path+".ports", k), "the label %q is there twice", label)
+			continue
+		}
+		if port, ok := planPort(r.nomad, indexed(path+".ports", k), label, p); ok {
+			i.Ports = append(i.Ports, port)
+		}
+	}
+	return i
+}
+
+// planInNetwork has DHCP of a network give the interface its address, or give it to
+// no other.
+func planInNetwork(path string, n domxml.Network, i *vm.Interface, p *problems) {
+	i.Network = n.Name
+	if !i.Address.IsValid() || !n.Gateway.IsValid() {
+		return
+	}
+	if !n.Gateway.Contains(i.Address.Addr()) {
+		p.addf(path+".address", "%s is not in %s, the addresses of libvirt network %s", i.Address, n.Gateway.Masked(), n.Name)
+	}
+	if i.Address.Addr() == n.Gateway.Addr() {
+		p.addf(path+".address", "%s is the host's own", i.Address.Addr())
+	}
+}
+
+// planAddress reads the address that a guest is to take.
+func planAddress(path string, b Bridge, i *vm.Interface, p *problems) {
+	if b.Address == "" {
+		if b.Gateway != "" || len(b.DNS) > 0 {
+			p.addf(path+".address", "is missing; gateway and dns go with it, DHCP brings its own")
+		}
+		return
+	}
+	address, err := netip.ParsePrefix(b.Address)
+	switch {
+	case err != nil:
+		p.addf(path+".address", "%q is no address with the length of its prefix, as in \"192.0.2.5/24\"", b.Address)
+	case !address.Addr().Is4():
+		p.addf(path+".address", "%s is not IPv4; others are not supported yet", address)
+	case !address.Addr().IsGlobalUnicast():
+		p.addf(path+".address", "%s is not the address of one machine", address)
+	default:
+		i.Address = address
+	}
+	if b.Gateway != "" {
+		i.Gateway = planAddr(path+".gateway", b.Gateway, p)
+		if i.Gateway.IsValid() && i.Address.IsValid() && !i.Address.Contains(i.Gateway) {
+			p.addf(path+".gateway", "%s is not in %s, the network of the address", i.Gateway, i.Address.Masked())
+		}
+	}
+	for k, server := range b.DNS {
+		if addr := planAddr(indexed(path+".dns", k), server, p); addr.IsValid() {
+			i.DNS = append(i.DNS, addr)
+		}
+	}
+}
+
+func planAddr(path, text string, p *problems) netip.Addr {
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		p.addf(path, "%q is no IP address", text)
+	}
+	return addr
+}
+
+// macvtapModes are libvirt's, the default first.
+var macvtapModes = []string{"bridge", "private", "vepa", "passthrough"}
+
+func planMacvtap(r request, path string, m Macvtap, p *problems) vm.Interface {
+	i := vm.Interface{Device: m.Device, Mode: m.Mode}
+	if i.Mode == "" {
+		i.Mode = macvtapModes[0]
+	}
+	if !slices.Contains(macvtapModes, i.Mode) {
+		p.addf(path+".mode", "%q is none of %s", i.Mode, strings.Join(macvtapModes, ", "))
+	}
+	var devices []string
+	for _, l := range r.links {
+		devices = append(devices, l.Name)
+	}
+	switch {
+	case m.Device == "":
+		p.addf(path+".device", "is missing; the host has %s", strings.Join(devices, ", "))
+	case !slices.Contains(devices, m.Device):
+		p.addf(path+".device", "the host has no network device %q; it has %s", m.Device, strings.Join(devices, ", "))
+	}
+	return i
+}
+
+// planMAC is the hardware address of an interface: what the job says, or what the
+// allocation, the task and the interface's place decide.
+func planMAC(r request, index int, path, text string, p *problems) string {
+	if text == "" {
+		return macOf(r.nomad.AllocID, r.nomad.Name, index)
+	}
+	mac, err := net.ParseMAC(text)
+	const isGroup = 1 // in the first byte
+	if err != nil || len(mac) != 6 || mac[0]&isGroup != 0 {
+		p.addf(path, "%q is no hardware address of one machine, as in \"52:54:00:12:34:56\"", text)
+		return text
+	}
+	return mac.String()
+}
+
+func planPort(n *drivers.TaskConfig, path, label string, p *problems) (vm.Port, bool) {
+	var labels []string
+	if n.Resources != nil && n.Resources.Ports != nil {
+		for _, m := range *n.Resources.Ports {
+			if m.Label != label {
+				labels = append(labels, m.Label)
+				continue
+			}
+			addr, err := netip.ParseAddr(m.HostIP)
+			if err != nil || !addr.Unmap().Is4() {
+				p.addf(path, "Nomad gave port %q the address %q; ports on other than IPv4 addresses are not supported yet",
+					label, m.HostIP)
+				return vm.Port{}, false
+			}
+			to := m.To
+			if to <= 0 { // not given: the guest listens on the number that Nomad chose
+				to = m.Value
+			}
+			return vm.Port{Label: label, Host: netip.AddrPortFrom(addr.Unmap(), uint16(m.Value)), Guest: uint16(to)}, true
+		}
+	}
+	known := "it has none: add network { port \"" + label + "\" { to = … } } to the group"
+	if len(labels) > 0 {
+		known = "it has: " + strings.Join(labels, ", ")
+	}
+	p.addf(path, "the group has no port %q; %s", label, known)
+	return vm.Port{}, false
+}
+
+func bridgesOf(r request) string {
+	var all []string
+	for _, l := range r.links {
+		if !l.IsBridge {
+			continue
+		}
+		name := l.Name
+		for _, n := range r.facts.Networks {
+			if n.Bridge == l.Name {
+				name += fmt.Sprintf(" (network %s)", n.Name)
+			}
+		}
+		all = append(all, name)
+	}
+	if len(all) == 0 {
+		return "none; start a network of libvirt's: virsh net-start default"
+	}
+	return strings.Join(all, ", ")
+}
+
+// macOf derives a hardware address from what stays the same over restarts of a
+// task in its allocation. 52:54 is how QEMU's addresses begin; the rest is
+// wide enough for a network full of VMs.
+func macOf(alloc, task string, index int) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%d", alloc, task, index))
+	return fmt.Sprintf("52:54:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3])
+}
