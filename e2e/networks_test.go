@@ -1,0 +1,106 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestSeveralInterfacesOfEveryKind(t *testing.T) {
+	// A bridge that is none of libvirt's, and a device to be beside.
+	const lan, cable, end = "br-e2e", "e2e0", "e2e1"
+	for _, c := range []string{
+		"ip link add " + lan + " type bridge",
+		"ip address add 10.98.0.1/24 dev " + lan,
+		"ip link set " + lan + " up",
+		"ip link add " + cable + " type veth peer name " + end,
+		"ip link set " + cable + " up",
+		"ip link set " + end + " up",
+		"ip address add 10.97.0.1/24 dev " + end,
+	} {
+		command(t, "sh", "-c", c)
+	}
+	t.Cleanup(func() {
+		_, _ = try("ip", "link", "delete", lan)
+		_, _ = try("ip", "link", "delete", cable)
+	})
+	j := guest{Name: "networks", Cmds: append([]string{
+		// What is beside a device has what it gives itself.
+		"ip address add 10.97.0.9/24 dev $(grep -l 52:54:00:12:34:56 /sys/class/net/*/address | cut -d/ -f5)",
+	}, serveShell...), Config: `
+			network_interface {
+				bridge {
+					name    = "` + lan + `"
+					address = "10.98.0.9/24"
+					ports   = ["lan"]
+				}
+			}
+			network_interface {
+				mac = "52:54:00:12:34:56"
+				macvtap {
+					device = "` + cable + `"
+				}
+			}`}
+	hcl := strings.Replace(j.hcl(t), `port "http" {`, "port \"lan\" {\nto = 8000\n}\nport \"http\" {", 1)
+	submitted := submit(t, j.Name, hcl)
+	a := submitted.waitRunning()
+	s := a.shell(t)
+	name := vmOf(t, "vm-task")
+	for _, want := range []string{"inet 192.168.122.", "inet 10.98.0.9/24", "inet 10.97.0.9/24"} {
+		if got := s.run("ip -4 address"); !strings.Contains(got, want) {
+			t.Errorf("the guest has\n%s\nwant %s", got, want)
+		}
+	}
+	// Both bridges' ports, from elsewhere.
+	lanURL := a.url(t, "lan", "/cgi-bin/sh")
+	if _, err := (shell{t, lanURL}).try("true", tinyTimeout); err != nil {
+		t.Errorf("the port on the second bridge: %v", err)
+	}
+	if out, err := try(lab, "far", "curl", "-sf", "--max-time", "5", "--data", "hostname", lanURL); err != nil {
+		t.Errorf("the port on the second bridge from another host: %v\n%s", err, out)
+	}
+	// Through the device's other end, which is another machine's for all that it knows.
+	eventually(t, endTimeout, "an answer beside "+cable, func() error {
+		_, err := try("curl", "-sf", "--max-time", "2", "--data", "true", "http://10.97.0.9:8000/cgi-bin/sh")
+		return err
+	})
+	// The same VM, after a restart of all that serves it.
+	command(t, "pkill", "-KILL", "-f", "plugins/nomad-driver-virt")
+	command(t, "nft", "delete", "table", "ip", "nomad_virt")
+	eventually(t, 2*backWithin, "both ports", func() error {
+		for _, url := range []string{a.url(t, "http", "/cgi-bin/sh"), lanURL} {
+			if _, err := try(lab, "far", "curl", "-sf", "--max-time", "2", "--data", "true", url); err != nil {
+				return fmt.Errorf("%s: %w", url, err)
+			}
+		}
+		return nil
+	})
+	submitted.purge()
+	nothingLeft(t)
+	if links := matching(command(t, "ip", "link"), "macvtap"); links != "" {
+		t.Errorf("VM %s has left\n%s", name, links)
+	}
+}
+
+func TestAddressThatIsTakenIsRefused(t *testing.T) {
+	first := guest{Name: "first", Image: "none", KillTimeout: "1s", NoCore: true}
+	withAddress := func(g guest) string {
+		return strings.Replace(g.hcl(t), `name  = "virbr0"`, "name = \"virbr0\"\naddress = \"192.168.122.50/24\"", 1)
+	}
+	j := submit(t, first.Name, withAddress(first))
+	j.waitRunning()
+	if reserved := matching(virsh(t, "net-dumpxml", "default"), "192.168.122.50'"); reserved == "" {
+		t.Error("the address is not reserved: DHCP may give it to another")
+	}
+	second := guest{Name: "second", Image: "none", KillTimeout: "1s", NoCore: true, Task: "second"}
+	k := submit(t, second.Name, withAddress(second))
+	a := k.waitFailed()
+	if !a.tells("192.168.122.50 is reserved for another machine") {
+		t.Errorf("the events do not say why:\n%s", a.events())
+	}
+	k.purge()
+	j.purge()
+	nothingLeft(t)
+}
