@@ -13,6 +13,7 @@ import (
 type ethernet struct {
 	Match       match        `json:"match"`
 	DHCP4       bool         `json:"dhcp4"`
+	Optional    bool         `json:"optional,omitempty"`
 	Addresses   []string     `json:"addresses,omitempty"`
 	Routes      []route      `json:"routes,omitempty"`
 	NameServers *nameServers `json:"nameservers,omitempty"`
@@ -39,7 +40,9 @@ func networkConfig(interfaces []vm.Interface) ([]byte, error) {
 	}
 	ethernets := make(map[string]ethernet)
 	for n, i := range interfaces {
-		e := ethernet{Match: match{i.MAC}, DHCP4: !i.Address.IsValid()}
+		// A guest is not to wait at each boot for a network where nobody may answer.
+		hasDHCP := i.Network != ""
+		e := ethernet{Match: match{i.MAC}, DHCP4: !i.Address.IsValid(), Optional: !i.Address.IsValid() && !hasDHCP}
 		if i.Address.IsValid() {
 			e.Addresses = []string{i.Address.String()}
 		}

@@ -26,9 +26,9 @@ func TestNetworkConfig(t *testing.T) {
 				`"addresses":["10.1.2.3/16"],"routes":[{"to":"0.0.0.0/0","via":"10.1.0.1"}],"nameservers":{"addresses":["9.9.9.9"]}}}}`,
 		},
 		{
-			"several", []vm.Interface{{Bridge: "virbr0", MAC: "52:54:00:00:00:01"}, {Device: "eth0", MAC: "52:54:00:00:00:02"}},
+			"several", []vm.Interface{{Bridge: "virbr0", Network: "default", MAC: "52:54:00:00:00:01"}, {Device: "eth0", MAC: "52:54:00:00:00:02"}},
 			`{"version":2,"ethernets":{"interface0":{"match":{"macaddress":"52:54:00:00:00:01"},"dhcp4":true},` +
-				`"interface1":{"match":{"macaddress":"52:54:00:00:00:02"},"dhcp4":true}}}`,
+				`"interface1":{"match":{"macaddress":"52:54:00:00:00:02"},"dhcp4":true,"optional":true}}}`,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

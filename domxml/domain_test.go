@@ -89,7 +89,8 @@ func everything() *vm.Spec {
 			Bridge: "br-lan", MAC: "52:54:00:12:34:57", Address: netip.MustParsePrefix("10.1.2.3/16"),
 			Ports: []vm.Port{{Label: "http", Host: netip.MustParseAddrPort("192.0.2.10:25000"), Guest: 8000}},
 		},
-		vm.Interface{Device: "eth0", Mode: "private", MAC: "52:54:00:12:34:58"})
+		vm.Interface{Device: "eth0", Mode: "private", MAC: "52:54:00:12:34:58"},
+		vm.Interface{Bridge: "virbr7", Network: "lab", MAC: "52:54:00:12:34:59", Reserved: true})
 	s.Shares = append(s.Shares, vm.Share{Tag: "volume0", Mount: "/run/nomad-driver-virt/" + s.Name + "/volume0", Target: "/data"})
 	for i := range s.Shares {
 		s.Shares[i].Type = vm.NineP
@@ -212,7 +213,7 @@ func journalOf(s *vm.Spec) Journal {
 	}
 	for _, i := range s.Interfaces {
 		j.Interfaces = append(j.Interfaces, vm.Interface{
-			Network: i.Network, MAC: i.MAC, Bridge: i.Bridge, Address: i.Address, Ports: i.Ports,
+			Network: i.Network, MAC: i.MAC, Bridge: i.Bridge, Address: i.Address, Ports: i.Ports, Reserved: i.Reserved,
 		})
 	}
 	return j

@@ -75,11 +75,13 @@ func (m metadataVolume) volume() (vm.Volume, error) {
 }
 
 type metadataInterface struct {
-	Network string         `xml:"network,attr"`
-	MAC     string         `xml:"mac,attr"`
-	Bridge  string         `xml:"bridge,attr,omitempty"`
-	Address string         `xml:"address,attr,omitempty"`
-	Ports   []metadataPort `xml:"port"`
+	Network string `xml:"network,attr"`
+	MAC     string `xml:"mac,attr"`
+	Bridge  string `xml:"bridge,attr,omitempty"`
+	Address string `xml:"address,attr,omitempty"`
+	// Kept is a reservation that is not this VM's.
+	Kept  bool           `xml:"kept,attr,omitempty"`
+	Ports []metadataPort `xml:"port"`
 }
 
 type metadataPort struct {
@@ -89,7 +91,7 @@ type metadataPort struct {
 }
 
 func marshalInterface(i vm.Interface) metadataInterface {
-	m := metadataInterface{Network: i.Network, MAC: i.MAC, Bridge: i.Bridge}
+	m := metadataInterface{Network: i.Network, MAC: i.MAC, Bridge: i.Bridge, Kept: i.Reserved}
 	if i.Address.IsValid() {
 		m.Address = i.Address.String()
 	}
@@ -100,7 +102,7 @@ func marshalInterface(i vm.Interface) metadataInterface {
 }
 
 func (m metadataInterface) vmInterface() (vm.Interface, error) {
-	i := vm.Interface{Network: m.Network, MAC: m.MAC, Bridge: m.Bridge}
+	i := vm.Interface{Network: m.Network, MAC: m.MAC, Bridge: m.Bridge, Reserved: m.Kept}
 	var err error
 	if m.Address != "" {
 		if i.Address, err = netip.ParsePrefix(m.Address); err != nil {

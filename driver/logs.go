@@ -39,18 +39,21 @@ func (d *Driver) followLogs(t *task, c consoles) {
 func isLog(path string) bool { return path != "" && path != os.DevNull }
 
 func (d *Driver) followConsole(t *task, c consoles) {
-	for again := true; again; {
+	for ended := false; ; {
 		err := c.Follow(d.ctx, t.vm, t.cfg.StdoutPath, t.ended)
 		if err == nil || errors.Is(err, fs.ErrNotExist) { // the VM is of a version before this one
 			return
 		}
 		d.tried(t, err)
+		if ended {
+			return
+		}
 		select {
 		case <-time.After(logAgain):
-		case <-t.ended:
-			again = false
+		case <-t.ended: // once more, for the last words
+			ended = true
 		case <-d.ctx.Done():
-			again = false
+			return
 		}
 	}
 }

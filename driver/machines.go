@@ -151,7 +151,7 @@ func (m *machines) remove(ctx context.Context, name string, end end) error {
 	keep(m.shares.Detach(name))
 	keep(m.consoles.Remove(name))
 	for _, i := range journal.Interfaces {
-		if i.Network == "" {
+		if i.Network == "" || i.Reserved {
 			continue
 		}
 		keep(m.host.Release(ctx, i.Network, i.MAC))

@@ -33,6 +33,7 @@ func planInterfaces(r request, p *problems) []vm.Interface {
 			i = planBridge(r, path+".bridge", *n.Bridge, p)
 		}
 		i.MAC = planMAC(r, index, path+".mac", n.MAC, p)
+		i.Reserved = n.MAC != "" && reservedFor(r.facts.Networks, i).IsValid()
 		if slices.ContainsFunc(all, func(other vm.Interface) bool { return other.MAC == i.MAC }) {
 			p.addf(path+".mac", "%s is another interface's, too", i.MAC)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/nomad/nomad/structs"
 
+	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/vm"
 )
 
@@ -204,6 +205,23 @@ func TestSeveralInterfacesAreInOrder(t *testing.T) {
 	// By itself it finds the only one that there is.
 	if told := mustPlan(t, newRequest(t, exampleTask)).Seed.Interfaces; told != nil {
 		t.Errorf("cloud-init is told of %v, want nothing", told)
+	}
+}
+
+func TestReservationsOfOthersAreKept(t *testing.T) {
+	r := newRequest(t, oneDisk+`network_interface { mac = "52:54:00:aa:bb:cc" bridge { name = "virbr0" } }`)
+	if mustPlan(t, r).Interfaces[0].Reserved {
+		t.Error("nothing is reserved, and it is taken to be")
+	}
+	r.facts.Networks[0].Hosts = []domxml.DHCPHost{{MAC: "52:54:00:AA:BB:CC", Addr: netip.MustParseAddr("192.168.122.9")}}
+	if !mustPlan(t, r).Interfaces[0].Reserved {
+		t.Error("what somebody else has reserved would be released with the VM")
+	}
+	// An address that derives from the allocation is nobody else's.
+	own := newRequest(t, exampleTask)
+	own.facts.Networks[0].Hosts = []domxml.DHCPHost{{MAC: mustPlan(t, own).Interfaces[0].MAC, Addr: netip.MustParseAddr("192.168.122.9")}}
+	if mustPlan(t, own).Interfaces[0].Reserved {
+		t.Error("what was reserved for the task before would stay for good")
 	}
 }
 

@@ -6,10 +6,12 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 
+	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/vm"
 )
@@ -124,46 +126,65 @@ func (t *task) learn(ctx context.Context, host libvirtHost) {
 	if err != nil {
 		return // libvirt is away, or the VM is
 	}
-	found, err := t.publishes(ctx, host, taps)
-	if err != nil {
+	t.mu.Lock()
+	t.taps = append([]vm.Tap{}, taps...)
+	known = t.published != nil
+	t.mu.Unlock()
+	if known {
 		return
 	}
+	found, err := t.publishes(ctx, host, taps)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.taps = append([]vm.Tap{}, taps...)
-	if t.published == nil {
-		t.published = found
+	if err != nil {
+		t.taps = nil // so that it is tried again
+		return
 	}
+	t.published = found
 }
 
 // publishes is what a task publishes that was started by a plugin before this one,
-// by what its domain says.
+// by what its domain says, what Nomad keeps of it, and what is reserved.
 func (t *task) publishes(ctx context.Context, host libvirtHost, taps []vm.Tap) ([]vm.Publication, error) {
 	journal, err := host.Journal(ctx, t.vm)
 	if err != nil {
 		return nil, err
 	}
+	facts, err := host.Facts(ctx, "", "")
+	if err != nil {
+		return nil, err
+	}
 	var all []vm.Publication
+	isFirst := true
 	for _, i := range journal.Interfaces {
-		if len(i.Ports) == 0 {
-			continue
-		}
 		guest := i.Address.Addr()
-		if !guest.IsValid() { // it is reserved: this changes nothing
-			var wait func() error
-			if guest, wait, err = host.Reserve(ctx, i.Network, i.MAC, guest); err == nil {
-				err = wait()
-			}
-			if err != nil {
-				return nil, err
-			}
+		if !guest.IsValid() && isFirst && t.network != nil {
+			guest, _ = netip.ParseAddr(t.network.IP) // Nomad is told of the first bridge's
 		}
-		all = append(all, vm.Publication{VM: t.vm, Bridge: i.Bridge, Guest: guest, Ports: i.Ports})
+		if !guest.IsValid() {
+			guest = reservedFor(facts.Networks, i)
+		}
+		isFirst = isFirst && i.Bridge == ""
+		if len(i.Ports) > 0 && guest.IsValid() {
+			all = append(all, vm.Publication{VM: t.vm, Bridge: i.Bridge, Guest: guest, Ports: i.Ports})
+		}
 	}
 	if all == nil {
 		all = publishedBefore(t.cfg, t.vm, t.network, taps)
 	}
 	return all, nil
+}
+
+// reservedFor is the address that is reserved for an interface; invalid: none.
+func reservedFor(networks []domxml.Network, i vm.Interface) netip.Addr {
+	for _, n := range networks {
+		for _, host := range n.Hosts {
+			if n.Name == i.Network && strings.EqualFold(host.MAC, i.MAC) {
+				return host.Addr
+			}
+		}
+	}
+	return netip.Addr{}
 }
 
 func (t *task) tapsOf() []vm.Tap {

@@ -86,18 +86,23 @@ func TestSeveralInterfacesOfEveryKind(t *testing.T) {
 
 func TestAddressThatIsTakenIsRefused(t *testing.T) {
 	first := guest{Name: "first", Image: "none", KillTimeout: "1s", NoCore: true}
+	leases := virsh(t, "net-dhcp-leases", "default") // of guests of before
+	address := ""
+	for last := 200; address == "" || strings.Contains(leases, address+"/"); last++ {
+		address = fmt.Sprintf("192.168.122.%d", last)
+	}
 	withAddress := func(g guest) string {
-		return strings.Replace(g.hcl(t), `name  = "virbr0"`, "name = \"virbr0\"\naddress = \"192.168.122.50/24\"", 1)
+		return strings.Replace(g.hcl(t), `name  = "virbr0"`, fmt.Sprintf("name = \"virbr0\"\naddress = \"%s/24\"", address), 1)
 	}
 	j := submit(t, first.Name, withAddress(first))
 	j.waitRunning()
-	if reserved := matching(virsh(t, "net-dumpxml", "default"), "192.168.122.50'"); reserved == "" {
+	if reserved := matching(virsh(t, "net-dumpxml", "default"), address+"'"); reserved == "" {
 		t.Error("the address is not reserved: DHCP may give it to another")
 	}
 	second := guest{Name: "second", Image: "none", KillTimeout: "1s", NoCore: true, Task: "second"}
 	k := submit(t, second.Name, withAddress(second))
 	a := k.waitFailed()
-	if !a.tells("192.168.122.50 is reserved for another machine") {
+	if !a.tells(address + " is reserved for another machine") {
 		t.Errorf("the events do not say why:\n%s", a.events())
 	}
 	k.purge()

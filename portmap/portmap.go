@@ -5,7 +5,6 @@ package portmap
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os/exec"
 
@@ -18,12 +17,14 @@ type Table struct {
 	turn  chan struct{}   // who has put something in may use what is below
 	all   published       // what the kernel holds; nil: not known
 	waits map[string]bool // VMs that had to leave ports to others
+	doors map[string]bool // bridges whose route_localnet this process has set
+	front bool            // it has put the rule for forwarded connections in place
 	form  string          // of the table as it was written last, but for its elements; "": not known
 }
 
 // New returns the host's table. It asks the kernel nothing yet.
 func New() *Table {
-	return &Table{turn: make(chan struct{}, 1), waits: make(map[string]bool)}
+	return &Table{turn: make(chan struct{}, 1), waits: make(map[string]bool), doors: make(map[string]bool)}
 }
 
 // Publish publishes the ports of a VM, in place of all that the same VM
@@ -59,81 +60,6 @@ func (t *Table) Withdraw(ctx context.Context, name string) error {
 		return fmt.Errorf("withdraw ports of VM %q: %w", name, err)
 	}
 	return nil
-}
-
-// Restore brings the host to what is wanted, whatever others have done to it:
-// flushed the ruleset, restarted a network, added rules before ours. wanted is
-// asked once nobody else changes the table; gone tells of the VM of a port that is
-// not wanted whether there is none any more, so that the port is withdrawn. Ports
-// that others hold wait until those have withdrawn them. It returns the VMs whose
-// ports were put right. Where all is as it should be, nothing is written.
-func (t *Table) Restore(ctx context.Context, wanted func() []vm.Publication, gone func(name string) bool) (restored []Restored, err error) {
-	select {
-	case t.turn <- struct{}{}:
-		defer func() { <-t.turn }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	want := wanted()
-	if _, err := exec.LookPath("nft"); err != nil && len(want) == 0 {
-		return nil, nil //nolint:nilerr // without the program nothing was ever published
-	}
-	if t.all, err = load(ctx); err != nil {
-		return nil, err
-	}
-	form, err := t.formNow(ctx)
-	if err != nil {
-		return nil, err
-	}
-	broken := len(t.all) > 0 && form != t.form
-	wrong, waits, err := t.all.amiss(want, gone)
-	errs := []error{err}
-	waited := t.waits
-	t.waits = waits
-	for name, own := range wrong {
-		if err := t.replace(ctx, name, own); err != nil {
-			errs = append(errs, fmt.Errorf("publish ports of VM %q: %w", name, err))
-			t.all, err = load(ctx)
-			errs = append(errs, err)
-			continue
-		}
-		broken = false // its transaction has written the rules
-		restored = append(restored, Restored{name, waited[name]})
-	}
-	if broken {
-		_, err := run(ctx, transaction(nil, nil, t.all), "nft", "-f", "-")
-		errs = append(errs, err)
-	}
-	errs = append(errs, t.openDoors(ctx))
-	t.form, err = t.formNow(ctx)
-	return restored, errors.Join(append(errs, err)...)
-}
-
-// Restored is a VM whose ports were put right.
-type Restored struct {
-	VM       string
-	TookOver bool // it had to wait for one of them until now
-}
-
-// openDoors opens those that the ports need which there are.
-func (t *Table) openDoors(ctx context.Context) error {
-	if len(t.all) == 0 {
-		return nil
-	}
-	errs := []error{acceptForwarded(ctx, true)}
-	for _, bridge := range t.all.loopbackBridges() {
-		errs = append(errs, routeLocalnet(bridge, true))
-	}
-	return errors.Join(errs...)
-}
-
-// formNow reads the form of the table; "" where there is no table.
-func (t *Table) formNow(ctx context.Context) (string, error) {
-	out, err := run(ctx, "", "nft", "--terse", "list", "table", "ip", tableName)
-	if isMissing(err) {
-		return "", nil
-	}
-	return string(out), err
 }
 
 // change makes own all that the VM publishes. What is remembered saves reading
@@ -193,11 +119,11 @@ func (t *Table) replace(ctx context.Context, name string, own published) error {
 	after := t.all.with(old, own)
 
 	for _, bridge := range missing(old.loopbackBridges(), after.loopbackBridges()) {
-		if err := routeLocalnet(bridge, false); err != nil {
+		if err := t.openDoor(bridge, false); err != nil {
 			return err
 		}
 	}
-	if err := acceptForwarded(ctx, len(after) > 0); err != nil {
+	if err := t.openFront(ctx, len(after) > 0); err != nil {
 		return err
 	}
 	if _, err := run(ctx, transaction(old, own, after), "nft", "-f", "-"); err != nil {
@@ -208,9 +134,29 @@ func (t *Table) replace(ctx context.Context, name string, own published) error {
 	}
 	t.all = after
 	for _, bridge := range own.loopbackBridges() {
-		if err := routeLocalnet(bridge, true); err != nil {
+		if err := t.openDoor(bridge, true); err != nil {
 			return err
 		}
 	}
 	return forgetFlows(old, own)
+}
+
+// openDoor lets packets from 127.0.0.1 out to a bridge, or no longer.
+func (t *Table) openDoor(bridge string, open bool) error {
+	if open {
+		t.doors[bridge] = true
+		return routeLocalnet(bridge, true)
+	}
+	err := routeLocalnet(bridge, false)
+	if err == nil {
+		delete(t.doors, bridge)
+	}
+	return err
+}
+
+// openFront lets forwarded connections in, or no longer.
+func (t *Table) openFront(ctx context.Context, open bool) error {
+	err := acceptForwarded(ctx, open)
+	t.front = open || t.front && err != nil
+	return err
 }

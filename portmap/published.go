@@ -126,39 +126,33 @@ func (p published) of(name string) published {
 	return own
 }
 
-// amiss returns what VMs are to publish whose ports are not as they are wanted;
-// nothing where the VM is gone. It also returns the VMs that wait for ports of
-// others. An error tells what cannot be published at all.
-func (p published) amiss(want []vm.Publication, gone func(name string) bool) (amiss map[string]published, waits map[string]bool, err error) {
-	var errs []error
-	amiss, waits = make(map[string]published), make(map[string]bool)
-	known := make(map[string]bool)
+// publishedEach returns what VMs publish, by their names. An error tells of what
+// cannot be published at all.
+func publishedEach(all []vm.Publication) (map[string]published, error) {
 	byVM := make(map[string][]vm.Publication)
-	for _, w := range want {
-		byVM[w.VM] = append(byVM[w.VM], w)
+	for _, p := range all {
+		byVM[p.VM] = append(byVM[p.VM], p)
 	}
+	var errs []error
+	each := make(map[string]published)
 	for name, all := range byVM {
 		own, err := publishedBy(all...)
-		known[name] = true
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		free, held := p.split(name, own, func(holder string) bool { return !gone(holder) })
-		if len(held) > 0 {
-			waits[name] = true
-		}
-		if !maps.Equal(p.of(name), free) {
-			amiss[name] = free
-		}
+		each[name] = own
 	}
+	return each, errors.Join(errs...)
+}
+
+// names lists the VMs that publish something, in order.
+func (p published) names() []string {
+	names := map[string]bool{}
 	for _, t := range p {
-		if !known[t.VM] && gone(t.VM) {
-			amiss[t.VM] = nil
-		}
-		known[t.VM] = true
+		names[t.VM] = true
 	}
-	return amiss, waits, errors.Join(errs...)
+	return slices.Sorted(maps.Keys(names))
 }
 
 // with returns p with add in place of remove.

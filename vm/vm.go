@@ -171,6 +171,8 @@ type Interface struct {
 	Network string // libvirt network that serves the bridge with DHCP; "": none
 	MAC     string // "52:54:xx:xx:xx:xx"
 	Ports   []Port
+	// Reserved tells that somebody else has reserved an address for MAC: it stays.
+	Reserved bool
 
 	// Device is the host's network device that a macvtap device of this Mode is
 	// made on; "": none.

@@ -165,3 +165,33 @@ func TestPortsOfSeveralBridgesAreOneVMs(t *testing.T) {
 	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
 	mustAnswer(t, "far", "10.99.0.2:20001", "two 10.99.0.1")
 }
+
+// When all is published anew, the port is still the first one's.
+func TestPortStaysItsHoldersWhenAllRulesAreFlushed(t *testing.T) {
+	table := newTable(t, "z", "b")
+	z, b := publication("z", "one", "10.99.0.2:20000"), publication("b", "two", "10.99.0.2:20000", "10.99.0.2:20001")
+	mustDo(t, publish(t, table, z))
+	_, err := table.Publish(t.Context(), "b", []vm.Publication{b}, func(string) bool { return true })
+	mustDo(t, err)
+	for range 3 {
+		must(t, "nft delete table ip nomad_virt")
+		restored, err := table.Restore(t.Context(), func() []vm.Publication { return []vm.Publication{b, z} }, nobody)
+		mustDo(t, err)
+		if want := []Restored{{"z", false}, {"b", false}}; !slices.Equal(restored, want) {
+			t.Errorf("%v were put right, want %v", restored, want)
+		}
+		mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
+		mustAnswer(t, "far", "10.99.0.2:20001", "two 10.99.0.1")
+	}
+}
+
+func TestDoorsAreClosedForPortsThatOthersTookAway(t *testing.T) {
+	before := hostState(t)
+	table := newTable(t)
+	mustDo(t, publish(t, table, publication("a", "one", "127.0.0.1:20000")))
+	must(t, "nft delete table ip nomad_virt")
+	restore(t, table) // and its VM has ended
+	if after := hostState(t); after != before {
+		t.Errorf("the host was\n%s\nand is left as\n%s", before, after)
+	}
+}

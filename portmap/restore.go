@@ -1,0 +1,134 @@
+package portmap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"nomad-driver-virt/vm"
+)
+
+// Restored is a VM whose ports were put right.
+type Restored struct {
+	VM       string
+	TookOver bool // it had to wait for one of them until now
+}
+
+// Restore brings the host to what is wanted, whatever others have done to it:
+// flushed the ruleset, restarted a network, added rules before ours. wanted is
+// asked once nobody else changes the table; gone tells of the VM of a port that is
+// not wanted whether there is none any more, so that the port is withdrawn. Ports
+// that others hold wait until those have withdrawn them. It returns the VMs whose
+// ports were put right. Where all is as it should be, nothing is written.
+func (t *Table) Restore(ctx context.Context, wanted func() []vm.Publication, gone func(name string) bool) (restored []Restored, err error) {
+	select {
+	case t.turn <- struct{}{}:
+		defer func() { <-t.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	want := wanted()
+	if _, err := exec.LookPath("nft"); err != nil && len(want) == 0 {
+		return nil, nil //nolint:nilerr // without the program nothing was ever published
+	}
+	if t.all, err = load(ctx); err != nil {
+		return nil, err
+	}
+	form, err := t.formNow(ctx)
+	if err != nil {
+		return nil, err
+	}
+	isBroken := len(t.all) > 0 && form != t.form
+	restored, err = t.restoreEach(ctx, want, gone)
+	if t.all == nil { // it is not known what the kernel holds
+		return restored, err
+	}
+	errs := []error{err}
+	if isBroken && len(restored) == 0 && len(t.all) > 0 {
+		_, err := run(ctx, transaction(nil, nil, t.all), "nft", "-f", "-")
+		errs = append(errs, err)
+	}
+	if isBroken || len(restored) > 0 {
+		t.form, err = t.formNow(ctx)
+		errs = append(errs, err)
+	}
+	return restored, errors.Join(append(errs, t.restoreDoors(ctx))...)
+}
+
+// restoreEach puts right what each VM publishes. It ends early where it is not
+// known any more what the kernel holds.
+func (t *Table) restoreEach(ctx context.Context, want []vm.Publication, gone func(name string) bool) ([]Restored, error) {
+	owns, err := publishedEach(want)
+	errs := []error{err}
+	var restored []Restored
+	replace := func(name string, own published, tookOver bool) (goesOn bool) {
+		err := t.replace(ctx, name, own)
+		if err == nil {
+			restored = append(restored, Restored{name, tookOver})
+			return true
+		}
+		errs = append(errs, fmt.Errorf("publish ports of VM %q: %w", name, err))
+		t.all, err = load(ctx)
+		errs = append(errs, err)
+		return err == nil
+	}
+	for _, name := range t.all.names() {
+		if _, is := owns[name]; !is && gone(name) && !replace(name, nil, false) {
+			return restored, errors.Join(errs...)
+		}
+	}
+	for _, name := range t.inTurn(owns) {
+		free, held := t.all.split(name, owns[name], func(string) bool { return true })
+		tookOver := t.waits[name] && len(held) == 0
+		t.noteWaits(name, held)
+		if !maps.Equal(t.all.of(name), free) && !replace(name, free, tookOver) {
+			break
+		}
+	}
+	return restored, errors.Join(errs...)
+}
+
+// inTurn lists VMs in the order in which they get their ports: those that had to
+// leave some to others come last, lest they take them when all are published anew.
+func (t *Table) inTurn(owns map[string]published) []string {
+	return slices.SortedFunc(maps.Keys(owns), func(a, b string) int {
+		switch {
+		case t.waits[a] == t.waits[b]:
+			return strings.Compare(a, b)
+		case t.waits[a]:
+			return 1
+		default:
+			return -1
+		}
+	})
+}
+
+// restoreDoors opens those that the ports need which there are, and closes those
+// that this process has opened for ports which somebody else has taken away.
+func (t *Table) restoreDoors(ctx context.Context) error {
+	var errs []error
+	needed := t.all.loopbackBridges()
+	for _, bridge := range missing(slices.Sorted(maps.Keys(t.doors)), needed) {
+		errs = append(errs, t.openDoor(bridge, false))
+	}
+	if len(t.all) > 0 || t.front {
+		errs = append(errs, t.openFront(ctx, len(t.all) > 0))
+	}
+	for _, bridge := range needed {
+		errs = append(errs, t.openDoor(bridge, true))
+	}
+	return errors.Join(errs...)
+}
+
+// formNow reads the form of the table; "" where there is no table.
+func (t *Table) formNow(ctx context.Context) (string, error) {
+	out, err := run(ctx, "", "nft", "--terse", "list", "table", "ip", tableName)
+	if isMissing(err) {
+		return "", nil
+	}
+	return string(out), err
+}
