@@ -43,18 +43,18 @@ func (j *job) waitDead() allocation {
 
 func TestEndsOfVMsAreExplained(t *testing.T) {
 	for name, test := range map[string]struct {
-		end   func(vm string)
-		words []string
+		end    func(vm string)
+		words  []string
+		config string
 	}{
-		"destroyed": {func(vm string) { virsh(t, "destroy", vm) }, []string{"Exit Code: 137", "destroyed by another hand"}},
-		"killed":    {func(vm string) { command(t, "kill", "-KILL", qemuOf(t, vm)) }, []string{"Exit Code: 1", "QEMU crashed or was killed, without a word"}},
-		"aborted":   {func(vm string) { command(t, "kill", "-ABRT", qemuOf(t, vm)) }, []string{"Exit Code: 1", "QEMU crashed or was killed"}},
-		"ended":     {func(vm string) { command(t, "kill", "-TERM", qemuOf(t, vm)) }, []string{"Exit Code: 1", "ended by a signal of the host's"}},
-		"saved":     {func(vm string) { virsh(t, "managedsave", vm) }, []string{"Exit Code: 1", "saved and stopped by another hand"}},
+		"destroyed": {func(vm string) { virsh(t, "destroy", vm) }, []string{"Exit Code: 137", "destroyed by another hand"}, ""},
+		"killed":    {func(vm string) { command(t, "kill", "-KILL", qemuOf(t, vm)) }, []string{"Exit Code: 1", "QEMU crashed or was killed, without a word"}, ""},
+		"aborted":   {func(vm string) { command(t, "kill", "-ABRT", qemuOf(t, vm)) }, []string{"Exit Code: 1", "QEMU crashed or was killed"}, ""},
+		"ended":     {func(vm string) { command(t, "kill", "-TERM", qemuOf(t, vm)) }, []string{"Exit Code: 1", "ended by a signal of the host's"}, ""},
+		"saved":     {func(vm string) { virsh(t, "managedsave", vm) }, []string{"Exit Code: 1", "saved and stopped by another hand"}, `mounts = "9p"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// A VM with virtiofs cannot be saved.
-			j := guest{Name: name, Type: "batch", Image: "none", Config: "mounts = \"9p\"", KillTimeout: "1s", NoCore: true}.submit(t)
+			j := guest{Name: name, Type: "batch", Image: "none", Config: test.config, KillTimeout: "1s", NoCore: true}.submit(t)
 			j.waitRunning()
 			test.end(vmOf(t, "vm-task"))
 			j.waitExit(test.words...)

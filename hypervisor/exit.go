@@ -141,12 +141,18 @@ func wordsOf(log string) string {
 		case i > 0 && strings.HasSuffix(lines[i-1], `\`), strings.HasSuffix(line, `\`), strings.HasPrefix(line, "starting up "):
 			i = 0 // before it there was no QEMU
 		case line == "", strings.HasPrefix(line, "shutting down"), strings.HasPrefix(line, "char device redirected"),
-			strings.HasPrefix(line, "Domain id="):
+			strings.HasPrefix(line, "Domain id="), isWarning(line):
 		default:
 			words = append([]string{line[:min(len(line), longestWord)]}, words...)
 		}
 	}
 	return strings.ToValidUTF8(strings.Join(words, "; "), "?")
+}
+
+// isWarning tells what QEMU says when it starts of arguments that it does not like,
+// which it lives with.
+func isWarning(line string) bool {
+	return strings.Contains(line, ": warning: ") || strings.HasPrefix(line, "Please use ")
 }
 
 // kernelLog is the kernel's: each read returns one message.

@@ -89,6 +89,11 @@ func TestWordsOf(t *testing.T) {
 			"qemu-system-x86_64: ../block.c:1: main: Assertion `bs' failed."},
 		{"the last three", qemuLog + "one\ntwo\nthree\nfour\n" + down, "two; three; four"},
 		{"those of an earlier QEMU are not its", "old words\n" + qemuLog + down, ""},
+		{
+			"warnings are none",
+			qemuLog + "qemu-system-x86_64: -fsdev local,readonly: warning: short-form boolean option 'readonly' deprecated\n" +
+				"Please use readonly=on instead\n" + down, "",
+		},
 		{"a long line", qemuLog + strings.Repeat("x", 1000) + "\n", strings.Repeat("x", 300)},
 		{"what is no text", qemuLog + "\xff\xfe\n", "?"},
 	} {
