@@ -73,7 +73,7 @@ lab-test: setup dev ## tests on the kernel, and on a libvirt of the lab
 	LAB_NAME=$(TEST_LAB) lab/lab down
 	LAB_NAME=$(TEST_LAB) lab/lab up
 	LAB_NAME=$(TEST_LAB) lab/lab ceph-start
-	$(IN_LAB) go test -race -tags lab -count 1 -p 1 ./portmap ./hypervisor ./image ./share ./rbd ./storage ./systemd ./driver
+	$(IN_LAB) go test -race -tags lab -count 1 -p 1 ./portmap ./bridge ./hypervisor ./image ./share ./rbd ./storage ./systemd ./driver
 
 e2e: setup dev ## what a user sees, on a lab
 	LAB_NAME=$(TEST_LAB) lab/lab down

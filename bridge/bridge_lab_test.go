@@ -1,0 +1,87 @@
+//go:build lab
+
+package bridge
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+)
+
+// These tests run inside the lab: lab/lab run go test -tags lab ./bridge
+
+func ip(t *testing.T, args string) {
+	t.Helper()
+	if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v\n%s", args, err, out)
+	}
+}
+
+// newLinks makes bridges, and a device for each that is not on it yet.
+func newLinks(t *testing.T) {
+	t.Helper()
+	for _, bridge := range []string{"br-a", "br-b"} {
+		ip(t, "link add "+bridge+" type bridge")
+		t.Cleanup(func() { _ = exec.Command("ip", "link", "delete", bridge).Run() })
+	}
+	ip(t, "link add tap-a type veth peer name tap-b")
+	t.Cleanup(func() { ip(t, "link delete tap-a") })
+}
+
+func mustBeOn(t *testing.T, device, bridge string) {
+	t.Helper()
+	on := ""
+	link, err := netlink.LinkByName(device)
+	if err == nil && link.Attrs().MasterIndex != 0 {
+		var master netlink.Link
+		if master, err = netlink.LinkByIndex(link.Attrs().MasterIndex); err == nil {
+			on = master.Attrs().Name
+		}
+	}
+	if err != nil || on != bridge {
+		t.Errorf("%s is on %q, %v, want %q", device, on, err, bridge)
+	}
+}
+
+func mustRejoin(t *testing.T, tap, bridge string, want bool) {
+	t.Helper()
+	if joined, err := Rejoin(tap, bridge); err != nil || joined != want {
+		t.Errorf("%s on %s: %t, %v, want %t", tap, bridge, joined, err, want)
+	}
+}
+
+func TestRejoin(t *testing.T) {
+	newLinks(t)
+	mustRejoin(t, "tap-a", "br-a", true)
+	mustBeOn(t, "tap-a", "br-a")
+	mustRejoin(t, "tap-a", "br-a", false)
+	mustRejoin(t, "tap-a", "br-b", false) // somebody wants it there
+	mustBeOn(t, "tap-a", "br-a")
+
+	ip(t, "link delete br-a")
+	mustBeOn(t, "tap-a", "")
+	mustRejoin(t, "tap-a", "br-a", false) // there is none
+	ip(t, "link add br-a type bridge")
+	mustRejoin(t, "tap-a", "br-a", true)
+	mustBeOn(t, "tap-a", "br-a")
+	mustRejoin(t, "tap-none", "br-a", false)
+}
+
+func TestLinks(t *testing.T) {
+	newLinks(t)
+	links, err := Links()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []Link{{"br-a", true}, {"tap-a", false}} {
+		if !slices.Contains(links, want) {
+			t.Errorf("the links are %v, want %v among them", links, want)
+		}
+	}
+	if slices.ContainsFunc(links, func(l Link) bool { return l.Name == "lo" }) {
+		t.Errorf("the loopback is among the links: %v", links)
+	}
+}
