@@ -1,0 +1,145 @@
+package hypervisortest
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"nomad-driver-virt/domxml"
+	"nomad-driver-virt/hypervisor"
+	"nomad-driver-virt/vm"
+)
+
+func testDefinition(t *testing.T, s Subject) {
+	spec := s.spec(t, "contract-defined")
+	must(t, s.Define(bounded(t), spec))
+	s.mustBe(t, "defined", spec.Name, false, hypervisor.GuestOther)
+	mustFail(t, "to define it again", s.Define(bounded(t), spec))
+	for _, call := range []func(context.Context, string) error{s.Resume, s.Suspend, s.shutdown, s.PressPowerButton} {
+		mustFail(t, "what is for a VM that runs", call(bounded(t), spec.Name))
+	}
+	must(t, s.Destroy(bounded(t), spec.Name)) // it does not run
+	for range 2 {
+		must(t, s.Undefine(bounded(t), spec.Name))
+	}
+	_, err := s.Running(bounded(t), spec.Name)
+	mustBeUnknown(t, "whether it runs", err)
+	must(t, s.Define(bounded(t), spec)) // the name is free again
+}
+
+// shutdown is Shutdown of guests without an agent.
+func (s Subject) shutdown(ctx context.Context, name string) error {
+	way, err := s.Shutdown(ctx, name)
+	if err == nil && way != hypervisor.ByPowerButton {
+		err = errors.New("it is said that its agent was asked, and it has none")
+	}
+	return err
+}
+
+func testStopNote(t *testing.T, s Subject) {
+	name := s.runs(t, "contract-stop")
+	by, err := s.StopNoted(bounded(t), name)
+	must(t, err)
+	if !by.IsZero() {
+		t.Errorf("a VM that nobody stops is to have ended by %s", by)
+	}
+	want := time.Now().Add(time.Minute)
+	must(t, s.NoteStop(bounded(t), name, want))
+	by, err = s.StopNoted(bounded(t), name)
+	must(t, err)
+	if !by.Equal(want) {
+		t.Errorf("it is to have ended by %s, want %s", by, want)
+	}
+	must(t, s.SetCPUShares(bounded(t), name, 1024))
+}
+
+func testJournal(t *testing.T, s Subject) {
+	spec := s.spec(t, "contract-journal")
+	hostile := `it's <a> "b" & späßig 日本 🐧`
+	spec.Owner.Job, spec.Owner.Group, spec.Owner.Task = hostile, hostile, hostile
+	spec.Interfaces = []vm.Interface{{Bridge: "virbr0", Network: "default", MAC: "52:54:00:12:34:56"}}
+	spec.Disks[0].Volume.Keep = time.Hour
+	must(t, s.Define(bounded(t), spec))
+	got, err := s.Journal(bounded(t), spec.Name)
+	must(t, err)
+	disk, seed := spec.Disks[0].Volume, spec.SeedVolume
+	noted := vm.Volume{Pool: disk.Pool, Name: disk.Name, Path: disk.Path, Keep: time.Hour}
+	want := domxml.Journal{
+		Owner:      spec.Owner,
+		Volumes:    []vm.Volume{noted, {Pool: seed.Pool, Name: seed.Name, Path: seed.Path}},
+		Disks:      map[string]vm.Volume{"vda": noted},
+		Interfaces: spec.Interfaces,
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})); diff != "" {
+		t.Errorf("the journal (-want +got):\n%s", diff)
+	}
+}
+
+func testOwned(t *testing.T, s Subject) {
+	for name, change := range map[string]func(*vm.Owner){
+		"contract-owned-1":     func(*vm.Owner) {},
+		"contract-owned-2":     func(o *vm.Owner) { o.TaskID = "another" },
+		"contract-owned-alloc": func(o *vm.Owner) { o.Alloc = "another" },
+		"contract-no-name":     func(*vm.Owner) {},
+	} {
+		spec := s.spec(t, name)
+		change(&spec.Owner)
+		must(t, s.Define(bounded(t), spec))
+	}
+	got, err := s.Owned(bounded(t),
+		func(name string) bool { return strings.HasPrefix(name, "contract-owned-") },
+		func(o vm.Owner) bool { return o.Alloc == "alloc" && o.Task == "task" })
+	must(t, err)
+	slices.Sort(got)
+	if diff := cmp.Diff([]string{"contract-owned-1", "contract-owned-2"}, got); diff != "" {
+		t.Errorf("those of the owner (-want +got):\n%s", diff)
+	}
+}
+
+func testUnknown(t *testing.T, s Subject) {
+	const name = "contract-unknown"
+	ctx := bounded(t)
+	_, running := s.Running(ctx, name)
+	_, guest := s.Guest(ctx, name)
+	_, journal := s.Journal(ctx, name)
+	for what, err := range map[string]error{
+		"Running": running, "Guest": guest, "Journal": journal,
+		"Start": s.Start(ctx, name), "Resume": s.Resume(ctx, name), "Suspend": s.Suspend(ctx, name), "Shutdown": s.shutdown(ctx, name),
+		"AskAgent": s.AskAgent(ctx, name), "PressPowerButton": s.PressPowerButton(ctx, name), "NoteStop": s.NoteStop(ctx, name, time.Now()), "SetCPUShares": s.SetCPUShares(ctx, name, 1024),
+	} {
+		mustBeUnknown(t, what, err)
+	}
+	must(t, s.Destroy(ctx, name))
+	must(t, s.Undefine(ctx, name))
+	exit, err := s.WaitEnd(ctx, name, ignore)
+	must(t, err)
+	mustEndAs(t, exit, killed)
+}
+
+func testLife(t *testing.T, s Subject) {
+	spec := s.spec(t, "contract-life")
+	must(t, s.Define(bounded(t), spec))
+	for range 2 { // a VM can be started again
+		must(t, s.Start(bounded(t), spec.Name))
+		s.mustBe(t, "started", spec.Name, true, hypervisor.GuestOther)
+		mustFail(t, "to start it again", s.Start(bounded(t), spec.Name))
+		must(t, s.Resume(bounded(t), spec.Name))
+		s.mustBe(t, "resumed", spec.Name, true, hypervisor.GuestRuns)
+		mustFail(t, "to resume a guest that runs", s.Resume(bounded(t), spec.Name))
+		must(t, s.Suspend(bounded(t), spec.Name))
+		s.mustBe(t, "suspended", spec.Name, true, hypervisor.GuestOther)
+		must(t, s.Resume(bounded(t), spec.Name))
+		s.mustBe(t, "resumed again", spec.Name, true, hypervisor.GuestRuns)
+		for range 2 {
+			must(t, s.Destroy(bounded(t), spec.Name))
+			s.mustBe(t, "destroyed", spec.Name, false, hypervisor.GuestOther)
+		}
+	}
+}
