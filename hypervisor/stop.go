@@ -27,7 +27,7 @@ const (
 	// agentAnswers is when a request to an agent is given up: libvirt does so after
 	// a minute by itself.
 	agentAnswers = 70 * time.Second
-	// MostAgents is how many of a host's may be asked at once: each takes a worker of libvirt's,
+	// MostAgents is how many may be asked at once: each takes a worker of libvirt's,
 	// which has twenty by default, for as long as its guest takes to shut down.
 	MostAgents = 8
 )

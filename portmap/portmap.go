@@ -1,6 +1,6 @@
 // Package portmap publishes ports of VMs on addresses of the host. What is
 // published stands in one nftables table of the driver's own, which changes by
-// one transaction per VM and is the only record: it tells whose each port is.
+// one transaction per VM and tells whose each port is.
 package portmap
 
 import (
@@ -66,28 +66,28 @@ func (t *Table) Withdraw(ctx context.Context, name string) error {
 // the table back for each change. It is not relied on for a failure: others may
 // have changed the kernel's, so the kernel is asked, and the change tried again.
 func (t *Table) change(ctx context.Context, name string, own published, mayHold func(string) bool) ([]Held, error) {
-	select {
-	case t.turn <- struct{}{}:
-		defer func() { <-t.turn }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	done, err := t.take(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	if t.all != nil {
 		if len(own) == 0 && len(t.all.of(name)) == 0 {
 			return nil, nil
 		}
-		free, held := t.all.split(name, own, mayHold)
-		if t.replace(ctx, name, free) == nil {
-			t.noteWaits(name, held)
+		if held, err := t.changeKnown(ctx, name, own, mayHold); err == nil {
 			return held, nil
 		}
-		t.all = nil
 	}
-	all, err := load(ctx)
-	if err != nil {
+	if t.all, err = load(ctx); err != nil {
 		return nil, err
 	}
-	t.all = all
+	return t.changeKnown(ctx, name, own, mayHold)
+}
+
+// changeKnown is change where it is known what the kernel holds; after an error, it
+// is not.
+func (t *Table) changeKnown(ctx context.Context, name string, own published, mayHold func(string) bool) ([]Held, error) {
 	free, held := t.all.split(name, own, mayHold)
 	if err := t.replace(ctx, name, free); err != nil {
 		t.all = nil
@@ -95,6 +95,17 @@ func (t *Table) change(ctx context.Context, name string, own published, mayHold 
 	}
 	t.noteWaits(name, held)
 	return held, nil
+}
+
+// take waits for the turn to use the table, which the function that it returns
+// gives up.
+func (t *Table) take(ctx context.Context) (done func(), err error) {
+	select {
+	case t.turn <- struct{}{}:
+		return func() { <-t.turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // noteWaits remembers that a VM waits for ports.

@@ -25,12 +25,11 @@ type Restored struct {
 // that others hold wait until those have withdrawn them. It returns the VMs whose
 // ports were put right. Where all is as it should be, nothing is written.
 func (t *Table) Restore(ctx context.Context, wanted func() []vm.Publication, gone func(name string) bool) (restored []Restored, err error) {
-	select {
-	case t.turn <- struct{}{}:
-		defer func() { <-t.turn }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	done, err := t.take(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	want := wanted()
 	if _, err := exec.LookPath("nft"); err != nil && len(want) == 0 {
 		return nil, nil //nolint:nilerr // without the program nothing was ever published
