@@ -30,7 +30,7 @@ func planInterfaces(r request, p *problems) []vm.Interface {
 			p.addf(path+".bridge.name", "is missing; libvirt's default network has virbr0")
 			continue
 		default:
-			i = planBridge(r, path+".bridge", *n.Bridge, p)
+			i = planBridge(r, path+".bridge", *n.Bridge, labelsOf(r.task.NetworkInterfaces[:index]), p)
 		}
 		i.MAC = planMAC(r, index, path+".mac", n.MAC, p)
 		i.Reserved = n.MAC != "" && reservedFor(r.facts.Networks, i).IsValid()
@@ -39,28 +39,7 @@ func planInterfaces(r request, p *problems) []vm.Interface {
 		}
 		all = append(all, i)
 	}
-	for label, times := range labelsOf(r.task) {
-		if times > 1 {
-			p.addf("config.network_interface", "the label %q is published by two interfaces", label)
-		}
-	}
 	return all
-}
-
-// labelsOf counts the interfaces that publish each label.
-func labelsOf(t TaskConfig) map[string]int {
-	labels := make(map[string]int)
-	for _, n := range t.NetworkInterfaces {
-		if n.Bridge == nil {
-			continue
-		}
-		for k, label := range n.Bridge.Ports {
-			if !slices.Contains(n.Bridge.Ports[:k], label) {
-				labels[label]++
-			}
-		}
-	}
-	return labels
 }
 
 // toldOf returns the interfaces that cloud-init is to be told of: by itself it asks
@@ -72,7 +51,18 @@ func toldOf(all []vm.Interface) []vm.Interface {
 	return nil
 }
 
-func planBridge(r request, path string, b Bridge, p *problems) vm.Interface {
+// labelsOf lists the labels that interfaces publish.
+func labelsOf(interfaces []NetworkInterface) (labels []string) {
+	for _, n := range interfaces {
+		if n.Bridge != nil {
+			labels = append(labels, n.Bridge.Ports...)
+		}
+	}
+	return labels
+}
+
+// planBridge plans an interface on a bridge. taken are the labels of those before it.
+func planBridge(r request, path string, b Bridge, taken []string, p *problems) vm.Interface {
 	i := vm.Interface{Bridge: b.Name}
 	at := slices.IndexFunc(r.facts.Networks, func(n domxml.Network) bool { return n.Bridge == b.Name })
 	isBridge := slices.ContainsFunc(r.links, func(l bridge.Link) bool { return l.Name == b.Name && l.IsBridge })
@@ -89,6 +79,10 @@ func planBridge(r request, path string, b Bridge, p *problems) vm.Interface {
 	for k, label := range b.Ports {
 		if slices.Contains(b.Ports[:k], label) {
 			p.addf(indexed(path+".ports", k), "the label %q is there twice", label)
+			continue
+		}
+		if slices.Contains(taken, label) {
+			p.addf(indexed(path+".ports", k), "the label %q is an earlier interface's", label)
 			continue
 		}
 		if port, ok := planPort(r.nomad, indexed(path+".ports", k), label, p); ok {
@@ -190,6 +184,18 @@ func planMAC(r request, index int, path, text string, p *problems) string {
 		return text
 	}
 	return mac.String()
+}
+
+// reservedFor is the address that is reserved for an interface; invalid: none.
+func reservedFor(networks []domxml.Network, i vm.Interface) netip.Addr {
+	for _, n := range networks {
+		for _, host := range n.Hosts {
+			if n.Name == i.Network && strings.EqualFold(host.MAC, i.MAC) {
+				return host.Addr
+			}
+		}
+	}
+	return netip.Addr{}
 }
 
 func planPort(n *drivers.TaskConfig, path, label string, p *problems) (vm.Port, bool) {

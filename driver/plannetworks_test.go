@@ -142,7 +142,7 @@ func TestPlanRefusesNetworks(t *testing.T) {
 		{
 			name:   "one label on two interfaces",
 			config: bridge(`name = "virbr0" ports = ["http"]`) + `network_interface { bridge { name = "virbr7" ports = ["http", "ssh"] } }`,
-			want:   []string{`config.network_interface: the label "http" is published by two interfaces`},
+			want:   []string{`config.network_interface[1].bridge.ports[0]: the label "http" is an earlier interface's`},
 		},
 		{
 			name:   "both kinds at once",

@@ -6,12 +6,10 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 
-	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/vm"
 )
@@ -173,18 +171,6 @@ func (t *task) publishes(ctx context.Context, host libvirtHost, taps []vm.Tap) (
 		all = publishedBefore(t.cfg, t.vm, t.network, taps)
 	}
 	return all, nil
-}
-
-// reservedFor is the address that is reserved for an interface; invalid: none.
-func reservedFor(networks []domxml.Network, i vm.Interface) netip.Addr {
-	for _, n := range networks {
-		for _, host := range n.Hosts {
-			if n.Name == i.Network && strings.EqualFold(host.MAC, i.MAC) {
-				return host.Addr
-			}
-		}
-	}
-	return netip.Addr{}
 }
 
 func (t *task) tapsOf() []vm.Tap {
