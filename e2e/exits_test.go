@@ -25,15 +25,15 @@ func qemuOf(t *testing.T, vm string) string {
 // waitExit waits until a batch job's task is over, and wants its events to tell how.
 func (j *job) waitExit(words ...string) {
 	j.t.Helper()
-	if a := j.waitDead(); !a.tells(words...) {
+	if a := j.waitDead(2 * tinyTimeout); !a.tells(words...) {
 		j.t.Errorf("the events of %s do not say %q:\n%s", j.name, words, a.events())
 	}
 	j.purge()
 }
 
-func (j *job) waitDead() allocation {
+func (j *job) waitDead(within time.Duration) allocation {
 	j.t.Helper()
-	return j.waitFor(2*tinyTimeout, "the end of its task", func(a allocation) error {
+	return j.waitFor(within, "the end of its task", func(a allocation) error {
 		if s := a.TaskStates["vm-task"].State; s != "dead" {
 			return fmt.Errorf("the task is %s", s)
 		}
@@ -91,7 +91,7 @@ func TestQEMUKilledForWantOfMemoryIsMarked(t *testing.T) {
 	limitMemory(t, qemuOf(t, vmOf(t, "vm-task")), 8*mib)
 	// The kernel has no memory for what the guest has.
 	_, _ = s.try("mount -o remount,size=200m /run; dd if=/dev/zero of=/run/fill bs=1M count=120", 6*time.Second)
-	if details := command(t, "nomad", "alloc", "status", "-json", j.waitDead().ID); !strings.Contains(details, `"oom_killed": "true"`) {
+	if details := command(t, "nomad", "alloc", "status", "-json", j.waitDead(2*tinyTimeout).ID); !strings.Contains(details, `"oom_killed": "true"`) {
 		t.Error("the end of the task is not marked as a kill for want of memory")
 	}
 	j.waitExit("Exit Code: 137", "no memory left for it")
@@ -153,8 +153,8 @@ func TestStopGoesOnAfterThePluginWasKilled(t *testing.T) {
 		_, err := try("virsh", "-q", "metadata", name, "urn:nomad-driver-virt:stop:1")
 		return err
 	})
-	command(t, "pkill", "-KILL", "-f", "plugins/nomad-driver-virt")
-	j.waitDead()
+	killPlugin(t)
+	j.waitDead(endTimeout)
 	j.purge()
 	nothingLeft(t)
 }
@@ -186,14 +186,7 @@ func TestVMOutlivesTheTroublesOfAllOthers(t *testing.T) {
 	command(t, daemon, "kill", "libvirtd", "CONT")
 	driverTells(t, true)
 
-	killed := command(t, "pgrep", "-f", "plugins/nomad-driver-virt")
-	command(t, "kill", "-KILL", killed)
-	eventually(t, startTimeout, "the next plugin", func() error {
-		if now, err := try("pgrep", "-f", "plugins/nomad-driver-virt"); err != nil || now == killed {
-			return fmt.Errorf("it is %q, %w", now, err)
-		}
-		return nil
-	})
+	killPluginAndWait(t)
 	driverTells(t, true)
 	unharmed("a plugin that was killed")
 

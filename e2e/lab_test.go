@@ -99,6 +99,25 @@ func vmOf(t *testing.T, task string) string {
 	return found[0]
 }
 
+// killPlugin ends the plugin as a crash does. Nomad starts the next one.
+func killPlugin(t *testing.T) {
+	t.Helper()
+	command(t, "pkill", "-KILL", "-f", "plugins/nomad-driver-virt")
+}
+
+// killPluginAndWait does so, and waits until the next one runs.
+func killPluginAndWait(t *testing.T) {
+	t.Helper()
+	was := command(t, "pgrep", "-f", "plugins/nomad-driver-virt")
+	killPlugin(t)
+	eventually(t, startTimeout, "the next plugin", func() error {
+		if now, err := try("pgrep", "-f", "plugins/nomad-driver-virt"); err != nil || now == was {
+			return fmt.Errorf("it is %q, %w", now, err)
+		}
+		return nil
+	})
+}
+
 // get fetches a page from this host.
 func get(url string) (string, error) {
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}

@@ -173,12 +173,7 @@ func TestStopDestroysWhatDoesNotListen(t *testing.T) {
 	j.waitRunning()
 	began := time.Now()
 	command(t, "nomad", "job", "stop", "-detach", j.name)
-	a := j.waitFor(endTimeout, "end", func(a allocation) error {
-		if s := a.TaskStates["vm-task"].State; s != "dead" {
-			return fmt.Errorf("the task is %s", s)
-		}
-		return nil
-	})
+	a := j.waitDead(endTimeout)
 	if took := time.Since(began); took < 6*time.Second {
 		t.Errorf("the VM was gone after %s, it had 6s to shut down", took)
 	}
@@ -201,7 +196,7 @@ func TestPluginKilledDuringImport(t *testing.T) {
 	bases := matching(listed(t, poolDir)+"\n", "/base-")
 	j := guest{Name: "killed", Image: slow, KillTimeout: "1s"}.submit(t)
 	eventually(t, startTimeout, "an import that runs", volumeOf("vm-task"))
-	command(t, "pkill", "-KILL", "-f", "plugins/nomad-driver-virt")
+	killPlugin(t)
 	eventually(t, 5*time.Second, "the end of qemu-img", func() error {
 		if out, err := try("pgrep", "-a", "qemu-img"); err == nil {
 			return errors.New(out)

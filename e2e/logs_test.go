@@ -76,11 +76,7 @@ func TestLogsAreTheConsole(t *testing.T) {
 	a = j.waitRunning()
 	goesOn("a log after the agent's restart")
 
-	command(t, "pkill", "-KILL", "-f", "plugins/nomad-driver-virt")
-	eventually(t, startTimeout, "the next plugin", func() error {
-		_, err := try("pgrep", "-f", "plugins/nomad-driver-virt")
-		return err
-	})
+	killPluginAndWait(t)
 	// Nomad's collector has gone with the plugin.
 	command(t, lab, "nomad-restart")
 	a = j.waitRunning()

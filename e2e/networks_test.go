@@ -67,7 +67,7 @@ func TestSeveralInterfacesOfEveryKind(t *testing.T) {
 		return err
 	})
 	// The same VM, after a restart of all that serves it.
-	command(t, "pkill", "-KILL", "-f", "plugins/nomad-driver-virt")
+	killPlugin(t)
 	command(t, "nft", "delete", "table", "ip", "nomad_virt")
 	eventually(t, 2*backWithin, "both ports", func() error {
 		for _, url := range []string{a.url(t, "http", "/cgi-bin/sh"), lanURL} {

@@ -23,7 +23,7 @@ func TestVMsThatBelongToNoTaskAreRemoved(t *testing.T) {
 	holdImport(t)
 
 	command(t, lab, "nomad-stop")
-	command(t, "pkill", "-KILL", "-f", "plugins/nomad-driver-virt")
+	killPlugin(t)
 	for _, j := range []*job{lost, cut} {
 		command(t, "nomad", "job", "stop", "-address", "http://10.99.0.2:4656", "-purge", "-detach", j.name) // the server
 	}

@@ -187,7 +187,7 @@ func TestPluginKilledDuringAnImportToCeph(t *testing.T) {
 			bases := matching(rbd(t, "ls")+"\n", "base-")
 			j := guest{Name: "ceph-killed-" + name, KillTimeout: "1s", Disk: "pool = \"ceph\"\n" + config + "\n" + fromImage("e2e-killed.img")}.submit(t)
 			holdImport(t)
-			command(t, "pkill", "-KILL", "-f", "plugins/nomad-driver-virt")
+			killPlugin(t)
 			eventually(t, 5*time.Second, "the end of qemu-img", func() error {
 				if out, err := try("pgrep", "-a", "qemu-img"); err == nil {
 					return errors.New(out)

@@ -137,7 +137,7 @@ func TestDisksGoWithTheTaskWhateverBecameOfTheDomain(t *testing.T) {
 			command(t, lab, "libvirt-start")
 			command(t, lab, "nomad-start")
 		},
-		"plugin killed": func(string) { command(t, "pkill", "-KILL", "-f", "plugins/nomad-driver-virt") },
+		"plugin killed": func(string) { killPlugin(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := guest{
