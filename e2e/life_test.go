@@ -224,7 +224,9 @@ func TestLibvirtGoneDuringStartLeavesNothing(t *testing.T) {
 	if !strings.Contains(a.events(), "is libvirtd running?") {
 		t.Errorf("the events do not say why:\n%s", a.events())
 	}
+	driverTells(t, false, "is libvirtd running?")
 	command(t, lab, "libvirt-start")
+	driverTells(t, true)
 	nothingLeft(t)
 }
 

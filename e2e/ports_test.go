@@ -61,9 +61,7 @@ func TestPublishedPortsStay(t *testing.T) {
 		t.Errorf("the task was restarted (error %v)", err)
 	}
 	// libvirt writes its own anew when it starts.
-	command(t, lab, "libvirt-stop")
-	t.Cleanup(func() { command(t, lab, "libvirt-start") })
-	command(t, lab, "libvirt-start")
+	restartLibvirt(t)
 	answers("libvirt's rules were back")
 	j.purge()
 	nothingLeft(t)

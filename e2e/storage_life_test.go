@@ -171,6 +171,17 @@ func driverTells(t *testing.T, healthy bool, words ...string) {
 	})
 }
 
+// restartLibvirt does so, and waits until Nomad's server has heard of both: a job
+// that it looks at in between is looked at again when something else changes.
+func restartLibvirt(t *testing.T) {
+	t.Helper()
+	command(t, lab, "libvirt-stop")
+	t.Cleanup(func() { command(t, lab, "libvirt-start") }) // does nothing when it runs
+	driverTells(t, false, "libvirt")
+	command(t, lab, "libvirt-start")
+	driverTells(t, true)
+}
+
 func TestPoolThatCannotBeUsedMakesTheDriverUnhealthy(t *testing.T) {
 	const pool, here, there = "e2e-elsewhere", "/var/lib/virt/e2e-here", "/var/lib/virt/e2e-there"
 	virsh(t, "pool-define-as", pool, "dir", "--target", there)
