@@ -171,6 +171,8 @@ func interfaceDevice(i vm.Interface) libvirtxml.DomainInterface {
 	device := libvirtxml.DomainInterface{
 		MAC:   &libvirtxml.DomainInterfaceMAC{Address: i.MAC},
 		Model: &libvirtxml.DomainInterfaceModel{Type: "virtio"},
+
+		FilterRef: filterOf(i.Filter),
 	}
 	if i.Device != "" {
 		device.Source = &libvirtxml.DomainInterfaceSource{
@@ -182,6 +184,28 @@ func interfaceDevice(i vm.Interface) libvirtxml.DomainInterface {
 		}
 	}
 	return device
+}
+
+// filterOf refers to a network filter, and has libvirt know the guest's address for
+// it: by itself it takes the first one that the guest uses for the guest's own.
+//
+// See "Usage of reserved variables" in https://libvirt.org/formatnwfilter.html
+func filterOf(f vm.Filter) *libvirtxml.DomainInterfaceFilterRef {
+	if f.Name == "" {
+		return nil
+	}
+	ref := &libvirtxml.DomainInterfaceFilterRef{Filter: f.Name}
+	set := func(name, value string) {
+		ref.Parameters = append(ref.Parameters, libvirtxml.DomainInterfaceFilterParam{Name: name, Value: value})
+	}
+	switch {
+	case f.Address.IsValid():
+		set("IP", f.Address.String())
+	case f.DHCPServer.IsValid():
+		set("CTRL_IP_LEARNING", "dhcp")
+		set("DHCPSERVER", f.DHCPServer.String())
+	}
+	return ref
 }
 
 func filesystemDevice(s vm.Share) libvirtxml.DomainFilesystem {

@@ -90,7 +90,11 @@ func everything() *vm.Spec {
 			Ports: []vm.Port{{Label: "http", Host: netip.MustParseAddrPort("192.0.2.10:25000"), Guest: 8000}},
 		},
 		vm.Interface{Device: "eth0", Mode: "private", MAC: "52:54:00:12:34:58"},
-		vm.Interface{Bridge: "virbr7", Network: "lab", MAC: "52:54:00:12:34:59", Reserved: true})
+		vm.Interface{
+			Bridge: "virbr7", Network: "lab", MAC: "52:54:00:12:34:59", Reserved: true,
+			Filter: vm.Filter{Name: "clean-traffic", DHCPServer: netip.MustParseAddr("192.168.7.1")},
+		})
+	s.Interfaces[1].Filter = vm.Filter{Name: "clean-traffic", Address: netip.MustParseAddr("10.1.2.3")}
 	s.Shares = append(s.Shares, vm.Share{Tag: "volume0", Mount: "/run/nomad-driver-virt/" + s.Name + "/volume0", Target: "/data"})
 	for i := range s.Shares {
 		s.Shares[i].Type = vm.NineP

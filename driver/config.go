@@ -29,6 +29,7 @@ type Config struct {
 	StoragePools  *StoragePools `codec:"storage_pools"`
 	Acceleration  string        `codec:"acceleration"`
 	CPUModel      string        `codec:"cpu_model"`
+	NWFilter      string        `codec:"nwfilter"` // "": none
 	// RemoveOrphansAfter is how long a VM may belong to no task.
 	RemoveOrphansAfter string `codec:"remove_orphans_after"`
 
@@ -105,6 +106,7 @@ var configSpec = hclspec.NewObject(map[string]*hclspec.Spec{
 	"user_data_paths": hclspec.NewAttr("user_data_paths", "list(string)", false),
 	"acceleration":    hclspec.NewAttr("acceleration", "string", false),
 	"cpu_model":       hclspec.NewAttr("cpu_model", "string", false),
+	"nwfilter":        hclspec.NewAttr("nwfilter", "string", false),
 
 	"remove_orphans_after": hclspec.NewAttr("remove_orphans_after", "string", false),
 	"provider": hclspec.NewBlock("provider", false, hclspec.NewObject(map[string]*hclspec.Spec{

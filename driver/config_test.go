@@ -57,6 +57,7 @@ func TestAgentConfiguration(t *testing.T) {
 				user_data_paths = ["/srv/user-data"]
 				acceleration    = "tcg"
 				cpu_model       = "Nehalem"
+				nwfilter        = "clean-traffic"
 
 				remove_orphans_after = "1h"
 				provider "libvirt" {
@@ -84,6 +85,7 @@ func TestAgentConfiguration(t *testing.T) {
 					UserDataPaths: []string{"/srv/user-data"},
 					Acceleration:  "tcg",
 					CPUModel:      "Nehalem",
+					NWFilter:      "clean-traffic",
 
 					RemoveOrphansAfter: "1h",
 

@@ -71,6 +71,9 @@ func fingerprint(ctx context.Context, config Config, host libvirtHost, store *st
 		o.facts.Accel, err = config.accel(o.facts.Accel)
 		report.Attributes = attributes(config, o)
 	}
+	if err == nil && config.NWFilter != "" {
+		err = host.HasNWFilter(ctx, config.NWFilter)
+	}
 	if err == nil {
 		err = store.Ensure(ctx)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers"
 
 	"nomad-driver-virt/hypervisor"
+	"nomad-driver-virt/storage"
 	"nomad-driver-virt/vm"
 )
 
@@ -509,6 +510,23 @@ func TestFingerprintFollowsTheHypervisor(t *testing.T) {
 	mustBe(drivers.HealthStateUnhealthy)
 	c.host.ComeBack()
 	mustBe(drivers.HealthStateHealthy)
+}
+
+func TestDriverIsUnhealthyWithoutItsNetworkFilter(t *testing.T) {
+	c := newClient(t)
+	config := emptyConfig()
+	config.NWFilter = "clean-traffic"
+	for _, missing := range []error{nil, errBroken} {
+		c.host.Fail("HasNWFilter", missing)
+		want := drivers.HealthStateHealthy
+		if missing != nil {
+			want = drivers.HealthStateUnhealthy
+		}
+		store := storage.New(nil, nil, 0)
+		if report, _ := fingerprint(t.Context(), config, c.host, store); report.Health != want {
+			t.Errorf("with the filter's error %v the driver is %s, want %s", missing, report.Health, want)
+		}
+	}
 }
 
 func TestManyTasksComeAndGoAtOnce(t *testing.T) {

@@ -29,6 +29,7 @@ type libvirtHost interface {
 	Versions(ctx context.Context) (ofLibvirt, ofQEMU hypervisor.Version, err error)
 	Guests(ctx context.Context) ([]hypervisor.GuestArch, error)
 	Facts(ctx context.Context, arch, machine string) (hypervisor.Facts, error)
+	HasNWFilter(ctx context.Context, name string) error
 
 	Reserve(ctx context.Context, network, mac string, want netip.Addr) (addr netip.Addr, wait func() error, err error)
 	Release(ctx context.Context, network, mac string) error

@@ -50,6 +50,9 @@ func newRequest(t *testing.T, config string) request {
 		},
 		sources: make([]source, len(task.Disks)),
 	}
+	if len(task.NetworkInterfaces) == 0 {
+		r.nomad.Resources.Ports = nil
+	}
 	r.config.StoragePools.Directory["fast"] = DirectoryPool{Path: "/srv/fast"}
 	r.config.StoragePools.Ceph = map[string]CephPool{"remote": cephPool("192.0.2.1:3300", "2001:db8::1")}
 	for i, disk := range task.Disks {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hashicorp/nomad/nomad/structs"
 	"github.com/hashicorp/nomad/plugins/drivers"
 
 	"nomad-driver-virt/bridge"
@@ -16,6 +17,10 @@ import (
 )
 
 func planInterfaces(r request, p *problems) []vm.Interface {
+	if labels := allocatedLabels(r.nomad); len(r.task.NetworkInterfaces) == 0 && len(labels) > 0 {
+		p.addf("config.network_interface", "is missing, and the group publishes ports (%s), which cannot lead to a VM without a network: "+
+			"add one, or have the task in a group without ports", strings.Join(labels, ", "))
+	}
 	var all []vm.Interface
 	for index, n := range r.task.NetworkInterfaces {
 		path := indexed("config.network_interface", index)
@@ -33,6 +38,7 @@ func planInterfaces(r request, p *problems) []vm.Interface {
 			i = planBridge(r, path+".bridge", *n.Bridge, labelsOf(r.task.NetworkInterfaces[:index]), p)
 		}
 		i.MAC = planMAC(r, index, path+".mac", n.MAC, p)
+		i.Filter = planFilter(r, path, i, p)
 		i.Reserved = n.MAC != "" && reservedFor(r.facts.Networks, i).IsValid()
 		if slices.ContainsFunc(all, func(other vm.Interface) bool { return other.MAC == i.MAC }) {
 			p.addf(path+".mac", "%s is another interface's, too", i.MAC)
@@ -64,7 +70,7 @@ func labelsOf(interfaces []NetworkInterface) (labels []string) {
 // planBridge plans an interface on a bridge. taken are the labels of those before it.
 func planBridge(r request, path string, b Bridge, taken []string, p *problems) vm.Interface {
 	i := vm.Interface{Bridge: b.Name}
-	at := slices.IndexFunc(r.facts.Networks, func(n domxml.Network) bool { return n.Bridge == b.Name })
+	at := networkOf(r.facts.Networks, b.Name)
 	isBridge := slices.ContainsFunc(r.links, func(l bridge.Link) bool { return l.Name == b.Name && l.IsBridge })
 	planAddress(path, b, &i, p)
 	switch hasAddress := i.Address.IsValid() || b.Address != ""; {
@@ -171,6 +177,26 @@ func planMacvtap(r request, path string, m Macvtap, p *problems) vm.Interface {
 	return i
 }
 
+// planFilter is what the plugin's configuration lets through of an interface.
+func planFilter(r request, path string, i vm.Interface, p *problems) vm.Filter {
+	f := vm.Filter{Name: r.config.NWFilter, Address: i.Address.Addr()}
+	switch at := networkOf(r.facts.Networks, i.Bridge); {
+	case f.Name == "":
+		return vm.Filter{}
+	case i.Device != "":
+		p.addf(path+".macvtap", "this client filters what VMs send (nwfilter = %q), which libvirt cannot do for macvtap: "+
+			"use a bridge, or a client without the filter", f.Name)
+	case i.Network != "":
+		f.DHCPServer = r.facts.Networks[at].Gateway.Addr()
+	}
+	return f
+}
+
+// networkOf is which libvirt network a bridge is of; negative: none.
+func networkOf(networks []domxml.Network, bridge string) int {
+	return slices.IndexFunc(networks, func(n domxml.Network) bool { return n.Bridge == bridge })
+}
+
 // planMAC is the hardware address of an interface: what the job says, or what the
 // allocation, the task and the interface's place decide.
 func planMAC(r request, index int, path, text string, p *problems) string {
@@ -198,14 +224,24 @@ func reservedFor(networks []domxml.Network, i vm.Interface) netip.Addr {
 	return netip.Addr{}
 }
 
+// allocatedPorts are those of the task's group.
+func allocatedPorts(n *drivers.TaskConfig) structs.AllocatedPorts {
+	if n.Resources == nil || n.Resources.Ports == nil {
+		return nil
+	}
+	return *n.Resources.Ports
+}
+
+func allocatedLabels(n *drivers.TaskConfig) (labels []string) {
+	for _, m := range allocatedPorts(n) {
+		labels = append(labels, m.Label)
+	}
+	return labels
+}
+
 func planPort(n *drivers.TaskConfig, path, label string, p *problems) (vm.Port, bool) {
-	var labels []string
-	if n.Resources != nil && n.Resources.Ports != nil {
-		for _, m := range *n.Resources.Ports {
-			if m.Label != label {
-				labels = append(labels, m.Label)
-				continue
-			}
+	for _, m := range allocatedPorts(n) {
+		if m.Label == label {
 			addr, err := netip.ParseAddr(m.HostIP)
 			if err != nil || !addr.Unmap().Is4() {
 				p.addf(path, "Nomad gave port %q the address %q; ports on other than IPv4 addresses are not supported yet",
@@ -220,7 +256,7 @@ func planPort(n *drivers.TaskConfig, path, label string, p *problems) (vm.Port, 
 		}
 	}
 	known := "it has none: add network { port \"" + label + "\" { to = … } } to the group"
-	if len(labels) > 0 {
+	if labels := allocatedLabels(n); len(labels) > 0 {
 		known = "it has: " + strings.Join(labels, ", ")
 	}
 	p.addf(path, "the group has no port %q; %s", label, known)

@@ -145,6 +145,20 @@ func TestPlanRefusesNetworks(t *testing.T) {
 			want:   []string{`config.network_interface[1].bridge.ports[0]: the label "http" is an earlier interface's`},
 		},
 		{
+			name:   "macvtap where VMs are filtered",
+			config: oneDisk + `network_interface { macvtap { device = "eth0" } }`,
+			change: func(r *request) { r.config.NWFilter = "clean-traffic" },
+			want: []string{`config.network_interface[0].macvtap: this client filters what VMs send (nwfilter = "clean-traffic"), ` +
+				"which libvirt cannot do for macvtap: use a bridge, or a client without the filter"},
+		},
+		{
+			name:   "ports of the group, and no network",
+			config: oneDisk,
+			change: func(r *request) { r.nomad.Resources.Ports = nomadTask().Resources.Ports },
+			want: []string{"config.network_interface: is missing, and the group publishes ports (http, ssh, http6), " +
+				"which cannot lead to a VM without a network: add one, or have the task in a group without ports"},
+		},
+		{
 			name:   "both kinds at once",
 			config: oneDisk + `network_interface { bridge { name = "virbr0" } macvtap { device = "eth0" } }`,
 			want:   []string{"config.network_interface[0]: has to hold one block, bridge or macvtap"},
@@ -222,6 +236,29 @@ func TestReservationsOfOthersAreKept(t *testing.T) {
 	own.facts.Networks[0].Hosts = []domxml.DHCPHost{{MAC: mustPlan(t, own).Interfaces[0].MAC, Addr: netip.MustParseAddr("192.168.122.9")}}
 	if mustPlan(t, own).Interfaces[0].Reserved {
 		t.Error("what was reserved for the task before would stay for good")
+	}
+}
+
+func TestFilterKnowsTheGuestsAddress(t *testing.T) {
+	r := newRequest(t, oneDisk+`
+		network_interface { bridge { name = "virbr0" } }
+		network_interface { bridge { name = "br-lan" address = "10.1.2.3/16" } }
+		network_interface { bridge { name = "br-lan" } }`)
+	for _, i := range mustPlan(t, r).Interfaces {
+		if i.Filter != (vm.Filter{}) {
+			t.Errorf("without nwfilter the interface on %s has the filter %v", i.Bridge, i.Filter)
+		}
+	}
+	r.config.NWFilter = "clean-traffic"
+	want := []vm.Filter{
+		{Name: "clean-traffic", DHCPServer: netip.MustParseAddr("192.168.122.1")},
+		{Name: "clean-traffic", Address: netip.MustParseAddr("10.1.2.3")},
+		{Name: "clean-traffic"},
+	}
+	for n, i := range mustPlan(t, r).Interfaces {
+		if i.Filter != want[n] {
+			t.Errorf("interface %d has the filter %v, want %v", n, i.Filter, want[n])
+		}
 	}
 }
 

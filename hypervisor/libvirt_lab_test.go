@@ -710,6 +710,11 @@ func TestReserveInAnUnknownNetwork(t *testing.T) {
 	must(t, h.Release(t.Context(), "hyp-none", "52:54:00:77:00:01"))
 }
 
+func TestNetworkFilterThatIsNotThere(t *testing.T) {
+	h := connected(t, system)
+	mustSay(t, h.HasNWFilter(t.Context(), "hyp-none"), `libvirt has no network filter "hyp-none"`, "virsh nwfilter-list")
+}
+
 func TestFacts(t *testing.T) {
 	h := connected(t, system)
 	facts, err := h.Facts(t.Context(), "", "")

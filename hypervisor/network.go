@@ -38,6 +38,19 @@ func (h *Host) networks(ctx context.Context) ([]domxml.Network, error) {
 	})
 }
 
+// HasNWFilter fails where there is no network filter of a name.
+func (h *Host) HasNWFilter(ctx context.Context, name string) error {
+	err := do(ctx, h, "looking for network filter "+name, func(c *libvirt.Libvirt) error {
+		_, err := c.NwfilterLookupByName(name)
+		return err
+	})
+	if isCode(err, libvirt.ErrNoNwfilter) {
+		return fmt.Errorf("libvirt has no network filter %q, which the plugin's nwfilter names; "+
+			"virsh nwfilter-list shows those that there are", name)
+	}
+	return err
+}
+
 // Reserve chooses an address of a network's DHCP range for a hardware address,
 // and has DHCP give it to no other. Asked again for the same hardware address,
 // it returns the same address. An address that is wanted, if that is valid, need

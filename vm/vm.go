@@ -184,6 +184,17 @@ type Interface struct {
 	Address netip.Prefix
 	Gateway netip.Addr   // invalid: none
 	DNS     []netip.Addr // beside Address
+
+	Filter Filter
+}
+
+// Filter is what libvirt lets through of an interface's packets.
+type Filter struct {
+	Name string // libvirt's name of the network filter; "": everything is let through
+	// Address is the only one that the guest may use. If it is invalid, it is what
+	// DHCPServer gives the guest, and without that, the first one that the guest uses.
+	Address    netip.Addr
+	DHCPServer netip.Addr
 }
 
 // Tap is an interface of a VM that runs, as the host has it.

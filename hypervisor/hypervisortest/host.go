@@ -80,6 +80,13 @@ func (m *Memory) Facts(_ context.Context, arch, machine string) (hypervisor.Fact
 	}, nil
 }
 
+// HasNWFilter has every filter, unless it was told to fail.
+func (m *Memory) HasNWFilter(context.Context, string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.refusal("HasNWFilter")
+}
+
 // reservation is whom an address is reserved for, and where.
 type reservation struct{ network, mac string }
 
