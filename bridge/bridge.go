@@ -1,4 +1,5 @@
-// Package bridge keeps the interfaces of VMs on their bridges.
+// Package bridge keeps the interfaces of VMs on their bridges, and finds out who has
+// which address there.
 package bridge
 
 import (

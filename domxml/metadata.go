@@ -165,28 +165,3 @@ func ParseJournal(document string) (Journal, error) {
 	}
 	return j, nil
 }
-
-// StopURI is the name space of a note in the metadata of a domain that is being
-// stopped.
-const StopURI = "urn:nomad-driver-virt:stop:1"
-
-type stop struct {
-	XMLName   xml.Name `xml:"stop"`
-	NameSpace string   `xml:"xmlns,attr"`
-	By        string   `xml:"by,attr"` // as time.RFC3339Nano writes it
-}
-
-// StopNote says until when a VM has to have shut down.
-func StopNote(by time.Time) (string, error) {
-	out, err := xml.Marshal(stop{NameSpace: StopURI, By: by.UTC().Format(time.RFC3339Nano)})
-	return string(out), err
-}
-
-// ParseStopNote reads what StopNote has written, as libvirt returns it.
-func ParseStopNote(document string) (time.Time, error) {
-	var s stop
-	if err := xml.Unmarshal([]byte(document), &s); err != nil {
-		return time.Time{}, fmt.Errorf("the domain's note of its stop is not what this driver writes: %w", err)
-	}
-	return time.Parse(time.RFC3339Nano, s.By)
-}

@@ -167,6 +167,11 @@ func (d *Driver) tell(cfg *drivers.TaskConfig, format string, args ...any) {
 	}
 }
 
+// teller is tell of one task.
+func (d *Driver) teller(cfg *drivers.TaskConfig) func(format string, args ...any) {
+	return func(format string, args ...any) { d.tell(cfg, format, args...) }
+}
+
 func (d *Driver) task(id string) (*task, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -187,7 +192,7 @@ func (d *Driver) follow(t *task, m *machines) {
 		if journal, err := m.host.Journal(d.ctx, t.vm); err == nil {
 			m.remember(t.vm, journal)
 		}
-		t.follow(d.ctx, m.host, func(format string, args ...any) { d.tell(t.cfg, format, args...) })
+		t.follow(d.ctx, m.host, d.teller(t.cfg))
 	}()
 }
 

@@ -131,6 +131,7 @@ type client struct {
 	shares   notedShares
 	consoles notedConsoles
 	taps     notedTaps
+	lan      lan
 	changes  chan struct{} // of its network
 	stopping atomic.Bool   // it is shutting down
 	pool     string        // the directory of its pool
@@ -157,13 +158,15 @@ func (c *client) plugin(t *testing.T) *plugin {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	d := New(ctx, "0.0.0-test", hclog.NewNullLogger())
+	links := []bridge.Link{{Name: "virbr0", IsBridge: true}, {Name: "br-lan", IsBridge: true}}
 	d.around = around{
 		libvirt:  func(Libvirt) (libvirtHost, error) { return c.host, nil },
 		ports:    &c.ports,
 		shares:   &c.shares,
 		consoles: &c.consoles,
-		links:    func() ([]bridge.Link, error) { return []bridge.Link{{Name: "virbr0", IsBridge: true}}, nil },
+		links:    func() ([]bridge.Link, error) { return links, nil },
 		rejoin:   c.taps.rejoin,
+		lan:      &c.lan,
 		watch:    func(context.Context) <-chan struct{} { return c.changes },
 		stopping: func(context.Context) bool { return c.stopping.Load() },
 	}

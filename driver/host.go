@@ -51,11 +51,14 @@ type domains interface {
 	PressPowerButton(ctx context.Context, name string) error
 	NoteStop(ctx context.Context, name string, by time.Time) error
 	StopNoted(ctx context.Context, name string) (time.Time, error)
+	NoteAddresses(ctx context.Context, name string, found map[string]netip.Addr) error
+	AddressesNoted(ctx context.Context, name string) (map[string]netip.Addr, error)
 	Destroy(ctx context.Context, name string) error
 
 	Running(ctx context.Context, name string) (bool, error)
 	Guest(ctx context.Context, name string) (hypervisor.Guest, error)
 	Taps(ctx context.Context, name string) ([]vm.Tap, error)
+	AgentAddresses(ctx context.Context, name string) (map[string][]netip.Addr, error)
 	DiskError(ctx context.Context, name string) (hypervisor.DiskError, error)
 	Stats(ctx context.Context) (map[string]hypervisor.Stats, error)
 	WaitEnd(ctx context.Context, name string, look func(context.Context, hypervisor.Guest) time.Duration) (vm.Exit, error)
@@ -89,6 +92,7 @@ type around struct {
 	consoles consoles
 	links    func() ([]bridge.Link, error)
 	rejoin   func(tap, bridge string) (bool, error)
+	lan      neighborhood
 	watch    func(context.Context) <-chan struct{} // tells of changes of the host's network
 	stopping func(context.Context) bool            // whether the host is shutting down
 }
@@ -102,6 +106,7 @@ func realHost() around {
 		consoles: consoleLogs{},
 		links:    bridge.Links,
 		rejoin:   bridge.Rejoin,
+		lan:      onBridges{},
 		watch:    portmap.Watch,
 		stopping: systemd.Stopping,
 	}
@@ -114,6 +119,19 @@ func libvirtAt(c Libvirt) (libvirtHost, error) {
 	}
 	host.SetLogin(c.User, c.Password)
 	return host, nil
+}
+
+// onBridges is package bridge as a neighborhood.
+type onBridges struct{}
+
+func (onBridges) Neighbors(on string) ([]bridge.Neighbor, error) { return bridge.Neighbors(on) }
+
+func (onBridges) WhoHas(ctx context.Context, on string, addr netip.Addr) (string, error) {
+	return bridge.WhoHas(ctx, on, addr)
+}
+
+func (onBridges) Hear(ctx context.Context, on string) <-chan bridge.Neighbor {
+	return bridge.Hear(ctx, on)
 }
 
 // mounts is package share as a sharer.

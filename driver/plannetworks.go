@@ -73,14 +73,11 @@ func planBridge(r request, path string, b Bridge, taken []string, p *problems) v
 	at := networkOf(r.facts.Networks, b.Name)
 	isBridge := slices.ContainsFunc(r.links, func(l bridge.Link) bool { return l.Name == b.Name && l.IsBridge })
 	planAddress(path, b, &i, p)
-	switch hasAddress := i.Address.IsValid() || b.Address != ""; {
+	switch {
 	case at >= 0 && len(r.facts.Networks[at].Ranges) > 0:
 		planInNetwork(path, r.facts.Networks[at], &i, p)
 	case at < 0 && !isBridge:
 		p.addf(path+".name", "the host has no bridge %q; there are: %s", b.Name, bridgesOf(r))
-	case len(b.Ports) > 0 && !hasAddress:
-		p.addf(path+".ports", "no libvirt network gives out addresses on bridge %q, and the guest's has to be known: "+
-			"set address, as in \"192.0.2.5/24\"", b.Name)
 	}
 	for k, label := range b.Ports {
 		if slices.Contains(b.Ports[:k], label) {

@@ -52,7 +52,7 @@ func (d *Driver) find(ctx context.Context, config Config, store *storage.Store, 
 			f.files[i], f.sources[i], err = findVolume(ctx, store, config, disk)
 		}
 		if err == nil && disk.Chained && f.sources[i].image != nil && f.sources[i].volume == nil {
-			err = d.identify(ctx, f.files[i], f.sources[i].image, func(format string, args ...any) { d.tell(cfg, format, args...) })
+			err = d.identify(ctx, f.files[i], f.sources[i].image, d.teller(cfg))
 		}
 		if err != nil {
 			p.addf(path, "%s", err)

@@ -67,9 +67,7 @@ func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.D
 	if err := machines.removeForgotten(d.ctx, spec.Owner); err != nil {
 		return nil, nil, err
 	}
-	addrs, err := machines.create(d.ctx, spec, found.inOrderOf(spec), func(format string, args ...any) {
-		d.tell(cfg, format, args...)
-	})
+	addrs, err := machines.create(d.ctx, spec, found.inOrderOf(spec), d.teller(cfg))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 
+	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/vm"
 )
@@ -56,7 +57,9 @@ func (d *Driver) upkeep(ctx context.Context, m *machines) {
 	tasks := make(map[string]*task) // by VM
 	for _, t := range d.onNetwork() {
 		tasks[t.vm] = t
-		t.learn(ctx, m.host)
+		for _, i := range t.learn(ctx, m.host) {
+			go d.searchAddress(t, m, i)
+		}
 		for _, tap := range t.tapsOf() {
 			joined, err := d.around.rejoin(tap.Device, tap.Bridge)
 			if err != nil {
@@ -76,6 +79,7 @@ func (d *Driver) upkeep(ctx context.Context, m *machines) {
 		switch t, is := tasks[r.VM]; {
 		case !is:
 			d.logger.Info("the ports of a VM that is gone were withdrawn", "vm", r.VM)
+		case t.isFinding():
 		case r.TookOver:
 			d.tell(t.cfg, "The task's ports are published for it now, which another task of the group held")
 		default:
@@ -96,9 +100,7 @@ func (d *Driver) onNetwork() []*task {
 func (d *Driver) wanted() []vm.Publication {
 	var all []vm.Publication
 	for _, t := range d.onNetwork() {
-		t.mu.Lock()
-		all = append(all, t.published...)
-		t.mu.Unlock()
+		all = append(all, t.publications()...)
 	}
 	return all
 }
@@ -112,42 +114,53 @@ func (d *Driver) isGone(ctx context.Context, m *machines, name string) bool {
 	return errors.Is(err, hypervisor.ErrNoDomain)
 }
 
-// learn finds out what the VM has on the host's network, if that is not known.
-func (t *task) learn(ctx context.Context, host libvirtHost) {
+// learn finds out what the VM has on the host's network, if that is not known. It
+// returns the interfaces whose addresses are to be found, once.
+func (t *task) learn(ctx context.Context, host libvirtHost) (search []vm.Interface) {
 	t.mu.Lock()
-	known := t.taps != nil
+	known, published := t.taps != nil, t.published
 	t.mu.Unlock()
 	if known {
-		return
+		return nil
 	}
-	taps, err := host.Taps(ctx, t.vm)
+	taps, journal, found, err := readNetwork(ctx, host, t.vm)
+	if err == nil && published == nil {
+		published, err = t.publishes(ctx, host, journal, taps)
+	}
 	if err != nil {
-		return // libvirt is away, or the VM is
+		return nil // libvirt is away, or the VM is: it is tried again
 	}
-	t.mu.Lock()
-	t.taps = append([]vm.Tap{}, taps...)
-	known = t.published != nil
-	t.mu.Unlock()
-	if known {
-		return
-	}
-	found, err := t.publishes(ctx, host, taps)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err != nil {
-		t.taps = nil // so that it is tried again
-		return
+	t.taps, t.published = append([]vm.Tap{}, taps...), published
+	for _, i := range journal.Interfaces {
+		if i.Bridge == "" || i.Network != "" || i.Address.IsValid() {
+			continue
+		}
+		search = append(search, i)
+		if addr, is := found[i.MAC]; is {
+			t.noteFound(i, addr)
+		}
 	}
-	t.published = found
+	return search
+}
+
+func readNetwork(ctx context.Context, host libvirtHost, name string) (
+	taps []vm.Tap, journal domxml.Journal, found map[string]netip.Addr, err error,
+) {
+	if taps, err = host.Taps(ctx, name); err != nil {
+		return nil, journal, nil, err
+	}
+	if journal, err = host.Journal(ctx, name); err != nil {
+		return nil, journal, nil, err
+	}
+	found, err = host.AddressesNoted(ctx, name)
+	return taps, journal, found, err
 }
 
 // publishes is what a task publishes that was started by a plugin before this one,
 // by what its domain says, what Nomad keeps of it, and what is reserved.
-func (t *task) publishes(ctx context.Context, host libvirtHost, taps []vm.Tap) ([]vm.Publication, error) {
-	journal, err := host.Journal(ctx, t.vm)
-	if err != nil {
-		return nil, err
-	}
+func (t *task) publishes(ctx context.Context, host libvirtHost, journal domxml.Journal, taps []vm.Tap) ([]vm.Publication, error) {
 	facts, err := host.Facts(ctx, "", "")
 	if err != nil {
 		return nil, err

@@ -6,9 +6,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+
+	"nomad-driver-virt/hypervisor"
 )
 
 // The tests of this file boot Debian, because they are about what a
@@ -160,6 +164,7 @@ WantedBy=multi-user.target
 		t.Errorf("the default user's password expires: %s", got)
 	}
 	mounted(t, fact("mounts"))
+	agentKnowsItsAddress(t, vmOf(t, "vm-task"))
 
 	first := fact("boot")
 	virsh(t, "reboot", "--mode", "agent", vmOf(t, "vm-task"))
@@ -182,6 +187,25 @@ WantedBy=multi-user.target
 	j.purge()
 	goodbyes.want(t, "goodbye\n")
 	nothingLeft(t)
+}
+
+// agentKnowsItsAddress asks the guest's agent as the driver does where no libvirt
+// network gives the guest its address.
+func agentKnowsItsAddress(t *testing.T, name string) {
+	t.Helper()
+	_, reserved, _ := strings.Cut(matching(virsh(t, "net-dumpxml", "default")+"\n", "<host mac="), "<host mac='")
+	parts := strings.Split(reserved, "'") // 52:54:…' ip='192.168.…'
+	if len(parts) < 3 {
+		t.Fatalf("no address is reserved: %q", reserved)
+	}
+	host, err := hypervisor.New("qemu:///system")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := host.AgentAddresses(t.Context(), name)
+	if err != nil || !slices.Contains(all[parts[0]], netip.MustParseAddr(parts[2])) {
+		t.Errorf("the agent tells of %v, %v, want %s at %s", all, err, parts[2], parts[0])
+	}
 }
 
 func mounted(t *testing.T, mounts string) {

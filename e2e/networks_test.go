@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -106,6 +107,91 @@ func TestAddressThatIsTakenIsRefused(t *testing.T) {
 		t.Errorf("the events do not say why:\n%s", a.events())
 	}
 	k.purge()
+	j.purge()
+	nothingLeft(t)
+}
+
+// serveDHCP has a bridge that is none of libvirt's give out addresses, as somebody's
+// router does, until the test ends.
+func serveDHCP(t *testing.T, bridge, host, first, last string) {
+	t.Helper()
+	for _, c := range []string{
+		"link add " + bridge + " type bridge",
+		"address add " + host + "/24 dev " + bridge,
+		"link set " + bridge + " up",
+	} {
+		command(t, "ip", strings.Fields(c)...)
+	}
+	t.Cleanup(func() { _, _ = try("ip", "link", "delete", bridge) })
+	server := exec.Command("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--interface="+bridge,
+		"--bind-interfaces", "--except-interface=lo", "--leasefile-ro", "--pid-file=", "--dhcp-range="+first+","+last)
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = server.Process.Kill()
+		_ = server.Wait()
+	})
+}
+
+func TestAddressOnABridgeOfOthersIsFound(t *testing.T) {
+	const lan = "br-e2e"
+	serveDHCP(t, lan, "10.98.0.1", "10.98.0.50", "10.98.0.99")
+	g := guest{Name: "found", Cmds: serveShell}
+	j := submit(t, g.Name, strings.Replace(g.hcl(t), `name  = "virbr0"`, `name = "`+lan+`"`, 1))
+	a := j.waitRunning()
+	j.waitEvent(tinyTimeout, "The guest's address on bridge "+lan+" is 10.98.0.", "as ARP says; its ports are published: http")
+	url := a.url(t, "http", "/cgi-bin/sh")
+	answers := func(after string) {
+		t.Helper()
+		eventually(t, 2*backWithin, "the port after "+after, func() error {
+			_, err := try(lab, "far", "curl", "-sf", "--max-time", "2", "--data", "true", url)
+			return err
+		})
+	}
+	answers("its address was found")
+	killPlugin(t)
+	command(t, "nft", "delete", "table", "ip", "nomad_virt")
+	answers("the plugin was killed")
+	j.purge()
+	nothingLeft(t)
+}
+
+// Twelve that start at once have twelve addresses, each with a port that leads there.
+func TestVMsThatStartTogetherHaveAddressesOfTheirOwn(t *testing.T) {
+	const many = 12
+	j := guest{
+		Name: "many", Image: "none", Memory: 32, NoCore: true, KillTimeout: "1s", Group: fmt.Sprintf("count = %d", many),
+	}.submit(t)
+	addresses := make(map[string]string) // by the allocation that has it
+	eventually(t, 2*startTimeout, "all of them run", func() error {
+		clear(addresses)
+		for _, a := range j.allocations() {
+			_, told, is := strings.Cut(a.events(), "its address is ")
+			if a.ClientStatus != "running" || !is {
+				continue
+			}
+			address := strings.Fields(told)[0]
+			if other, taken := addresses[address]; taken {
+				t.Fatalf("%s and %s both have address %s", other, a.ID, address)
+			}
+			addresses[address] = a.ID
+		}
+		if len(addresses) < many {
+			return fmt.Errorf("%d run", len(addresses))
+		}
+		return nil
+	})
+	reserved := virsh(t, "net-dumpxml", "default")
+	published := command(t, "nft", "list", "map", "ip", "nomad_virt", "ports")
+	for address, alloc := range addresses {
+		if strings.Count(reserved, "'"+address+"'") != 1 {
+			t.Errorf("address %s of %s is not reserved once:\n%s", address, alloc, reserved)
+		}
+		if !strings.Contains(published, ": "+address+" . 8000") {
+			t.Errorf("no port leads to %s of %s:\n%s", address, alloc, published)
+		}
+	}
 	j.purge()
 	nothingLeft(t)
 }

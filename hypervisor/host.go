@@ -42,7 +42,8 @@ type Host struct {
 	facts      map[factsKey]domainCapabilities // of this connection
 	pools      map[string]*poolState           // by name
 
-	agents     chan struct{}              // holds a value for each guest's agent that is being asked
+	agents     chan struct{}              // holds a value for each guest's agent that is being asked to shut down
+	addressees chan struct{}              // the same, for its addresses
 	updating   sync.Mutex                 // held while a network is changed: libvirt changes one at a time, which takes time
 	addressing sync.Mutex                 // guards promised; held while an address is chosen
 	promised   map[string]domxml.DHCPHost // by hardware address: chosen, and not reserved yet
@@ -63,6 +64,8 @@ func New(uri string) (*Host, error) {
 		pools:    make(map[string]*poolState),
 		promised: make(map[string]domxml.DHCPHost),
 		agents:   make(chan struct{}, MostAgents),
+
+		addressees: make(chan struct{}, mostAddressees),
 	}, nil
 }
 

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
-
-	"nomad-driver-virt/domxml"
 )
 
 // Way is how a guest was asked to shut down.
@@ -66,13 +64,12 @@ func (h *Host) AskAgent(ctx context.Context, name string) error {
 	answered := make(chan error, 1)
 	go func() {
 		defer func() { <-h.agents }()
-		answered <- h.askAgent(context.WithoutCancel(ctx), name)
+		answered <- h.apart(context.WithoutCancel(ctx), agentAnswers, name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+			return c.DomainShutdownFlags(d, libvirt.DomainShutdownGuestAgent)
+		})
 	}()
 	select {
 	case err := <-answered:
-		if isCode(err, libvirt.ErrNoDomain) {
-			err = ErrNoDomain
-		}
 		if err != nil {
 			return fmt.Errorf("asking the agent of domain %s to shut down: %w", name, err)
 		}
@@ -82,61 +79,10 @@ func (h *Host) AskAgent(ctx context.Context, name string) error {
 	}
 }
 
-func (h *Host) askAgent(ctx context.Context, name string) error {
-	conn, err := dial(ctx, h.sockets)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	given := time.AfterFunc(agentAnswers, func() { conn.Close() })
-	defer given.Stop()
-	if err := h.login.to(conn); err != nil {
-		return err
-	}
-	client := libvirt.NewWithDialer(dialed{conn})
-	if err := client.ConnectToURI(libvirt.ConnectURI(h.uri)); err != nil {
-		return err
-	}
-	d, err := client.DomainLookupByName(name)
-	if err != nil {
-		return err
-	}
-	return client.DomainShutdownFlags(d, libvirt.DomainShutdownGuestAgent)
-}
-
 // PressPowerButton presses the guest's power button, by ACPI. A guest may not
 // listen: one that is booting, for one.
 func (h *Host) PressPowerButton(ctx context.Context, name string) error {
 	return h.doDomain(ctx, "shutting down domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
 		return c.DomainShutdownFlags(d, libvirt.DomainShutdownAcpiPowerBtn)
 	})
-}
-
-// NoteStop writes into a domain that runs that it is being stopped, and until when
-// it has to have shut down: for whoever has to go on with that.
-func (h *Host) NoteStop(ctx context.Context, name string, by time.Time) error {
-	note, err := domxml.StopNote(by)
-	if err != nil {
-		return err
-	}
-	return h.doDomain(ctx, "noting the stop of domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
-		return c.DomainSetMetadata(d, int32(libvirt.DomainMetadataElement), libvirt.OptString{note},
-			libvirt.OptString{"stop"}, libvirt.OptString{domxml.StopURI}, libvirt.DomainAffectLive)
-	})
-}
-
-// StopNoted returns until when a domain has to have shut down; the zero time if it
-// is not being stopped.
-func (h *Host) StopNoted(ctx context.Context, name string) (time.Time, error) {
-	note, err := onDomain(ctx, h, "reading the metadata of domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) (string, error) {
-		return c.DomainGetMetadata(d, int32(libvirt.DomainMetadataElement),
-			libvirt.OptString{domxml.StopURI}, libvirt.DomainAffectCurrent)
-	})
-	if isCode(err, libvirt.ErrNoDomainMetadata) {
-		return time.Time{}, nil
-	}
-	if err != nil {
-		return time.Time{}, err
-	}
-	return domxml.ParseStopNote(note)
 }

@@ -26,10 +26,13 @@ type Hypervisor interface {
 	Suspend(ctx context.Context, name string) error
 	Shutdown(ctx context.Context, name string) (hypervisor.Way, error)
 	AskAgent(ctx context.Context, name string) error
+	AgentAddresses(ctx context.Context, name string) (map[string][]netip.Addr, error)
 	PressPowerButton(ctx context.Context, name string) error
 	SetCPUShares(ctx context.Context, name string, shares uint64) error
 	NoteStop(ctx context.Context, name string, by time.Time) error
 	StopNoted(ctx context.Context, name string) (time.Time, error)
+	NoteAddresses(ctx context.Context, name string, found map[string]netip.Addr) error
+	AddressesNoted(ctx context.Context, name string) (map[string]netip.Addr, error)
 	Destroy(ctx context.Context, name string) error
 
 	Running(ctx context.Context, name string) (bool, error)
@@ -73,6 +76,7 @@ func TestHypervisor(t *testing.T, s Subject) {
 		{"a domain is defined and undefined", testDefinition},
 		{"the journal is what was defined", testJournal},
 		{"a stop is noted", testStopNote},
+		{"addresses are noted", testAddressNote},
 		{"domains are found by their owner", testOwned},
 		{"what is not there", testUnknown},
 		{"a guest is started, paused and destroyed", testLife},

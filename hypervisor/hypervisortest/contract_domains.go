@@ -3,6 +3,7 @@ package hypervisortest
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -60,6 +61,25 @@ func testStopNote(t *testing.T, s Subject) {
 	must(t, s.SetCPUShares(bounded(t), name, 1024))
 }
 
+func testAddressNote(t *testing.T, s Subject) {
+	name := s.runs(t, "contract-address")
+	noted, err := s.AddressesNoted(bounded(t), name)
+	must(t, err)
+	if len(noted) != 0 {
+		t.Errorf("a VM of which nothing is noted has the addresses %v", noted)
+	}
+	must(t, s.NoteStop(bounded(t), name, time.Now())) // a note of its own
+	for _, last := range []string{"192.0.2.5", "192.0.2.6"} {
+		want := map[string]netip.Addr{"52:54:00:12:34:56": netip.MustParseAddr(last)}
+		must(t, s.NoteAddresses(bounded(t), name, want))
+		noted, err = s.AddressesNoted(bounded(t), name)
+		must(t, err)
+		if !maps.Equal(noted, want) {
+			t.Errorf("its addresses are %v, want %v", noted, want)
+		}
+	}
+}
+
 func testJournal(t *testing.T, s Subject) {
 	spec := s.spec(t, "contract-journal")
 	hostile := `it's <a> "b" & späßig 日本 🐧`
@@ -109,8 +129,9 @@ func testUnknown(t *testing.T, s Subject) {
 	_, running := s.Running(ctx, name)
 	_, guest := s.Guest(ctx, name)
 	_, journal := s.Journal(ctx, name)
+	_, addresses := s.AgentAddresses(ctx, name)
 	for what, err := range map[string]error{
-		"Running": running, "Guest": guest, "Journal": journal,
+		"Running": running, "Guest": guest, "Journal": journal, "AgentAddresses": addresses,
 		"Start": s.Start(ctx, name), "Resume": s.Resume(ctx, name), "Suspend": s.Suspend(ctx, name), "Shutdown": s.shutdown(ctx, name),
 		"AskAgent": s.AskAgent(ctx, name), "PressPowerButton": s.PressPowerButton(ctx, name), "NoteStop": s.NoteStop(ctx, name, time.Now()), "SetCPUShares": s.SetCPUShares(ctx, name, 1024),
 	} {

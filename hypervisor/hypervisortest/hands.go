@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"nomad-driver-virt/hypervisor"
@@ -61,6 +62,11 @@ func (m *Memory) Halt(name string, failed hypervisor.DiskError) error {
 		d.guest, d.diskError = hypervisor.GuestHalted, failed
 		m.wake(name)
 	})
+}
+
+// Address has the agent of a guest tell its addresses, by hardware address.
+func (m *Memory) Address(name string, addresses map[string][]netip.Addr) error {
+	return m.hand(name, func(d *domain) { d.addresses = addresses })
 }
 
 // hand does something to a VM that executes, also while nobody can ask for it.

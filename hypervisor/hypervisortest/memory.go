@@ -54,12 +54,14 @@ type domain struct {
 	persistent bool     // not undefined
 
 	executes  bool
-	guest     hypervisor.Guest // while it executes
-	deaf      bool             // the guest does not hear that it is asked to shut down
+	guest     hypervisor.Guest        // while it executes
+	addresses map[string][]netip.Addr // that its agent tells; nil: it has none
+	deaf      bool                    // the guest does not hear that it is asked to shut down
 	diskError hypervisor.DiskError
 	began     time.Time
 	stopBy    time.Time
-	exit      vm.Exit // when it does not
+	noted     map[string]netip.Addr // what its addresses are
+	exit      vm.Exit               // when it does not
 }
 
 // errAway is the answer of a hypervisor that has gone away.
@@ -250,46 +252,6 @@ func (m *Memory) Suspend(_ context.Context, name string) error {
 		m.wake(name)
 		return nil
 	})
-}
-
-// Shutdown is heard by guests that run, and not by those that were made deaf.
-func (m *Memory) Shutdown(ctx context.Context, name string) (hypervisor.Way, error) {
-	return hypervisor.ByPowerButton, m.PressPowerButton(ctx, name)
-}
-
-// AskAgent finds none.
-func (m *Memory) AskAgent(_ context.Context, name string) error {
-	return m.on("AskAgent", name, func(*domain) error { return errors.New("the guest has no agent") })
-}
-
-// PressPowerButton is Shutdown, of guests that all have no agent.
-func (m *Memory) PressPowerButton(_ context.Context, name string) error {
-	return m.on("Shutdown", name, func(d *domain) error {
-		if !d.executes {
-			return fmt.Errorf("shutting down domain %s: it is not running", name)
-		}
-		if d.guest == hypervisor.GuestRuns && !d.deaf {
-			m.end(name, d, vm.Exit{})
-		}
-		return nil
-	})
-}
-
-// NoteStop is for VMs that execute.
-func (m *Memory) NoteStop(_ context.Context, name string, by time.Time) error {
-	return m.on("NoteStop", name, func(d *domain) error {
-		d.stopBy = by
-		return nil
-	})
-}
-
-// StopNoted tells what NoteStop was told.
-func (m *Memory) StopNoted(_ context.Context, name string) (by time.Time, err error) {
-	err = m.on("StopNoted", name, func(d *domain) error {
-		by = d.stopBy
-		return nil
-	})
-	return by, err
 }
 
 // SetCPUShares gives all VMs the same.

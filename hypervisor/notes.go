@@ -1,0 +1,69 @@
+package hypervisor
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/digitalocean/go-libvirt"
+
+	"nomad-driver-virt/domxml"
+)
+
+// NoteStop writes into a domain that runs that it is being stopped, and until when
+// it has to have shut down: for whoever has to go on with that.
+func (h *Host) NoteStop(ctx context.Context, name string, by time.Time) error {
+	note, err := domxml.StopNote(by)
+	if err != nil {
+		return err
+	}
+	return h.note(ctx, "noting the stop of domain", name, "stop", domxml.StopURI, note)
+}
+
+// StopNoted returns until when a domain has to have shut down; the zero time if it
+// is not being stopped.
+func (h *Host) StopNoted(ctx context.Context, name string) (time.Time, error) {
+	note, err := h.noted(ctx, name, domxml.StopURI)
+	if note == "" || err != nil {
+		return time.Time{}, err
+	}
+	return domxml.ParseStopNote(note)
+}
+
+// NoteAddresses writes into a domain that runs which addresses its guest was found
+// to have, by the hardware addresses of its interfaces, in place of what was noted
+// before.
+func (h *Host) NoteAddresses(ctx context.Context, name string, found map[string]netip.Addr) error {
+	note, err := domxml.AddressNote(found)
+	if err != nil {
+		return err
+	}
+	return h.note(ctx, "noting the addresses of domain", name, "address", domxml.AddressURI, note)
+}
+
+// AddressesNoted returns what NoteAddresses has noted; none if it has not.
+func (h *Host) AddressesNoted(ctx context.Context, name string) (map[string]netip.Addr, error) {
+	note, err := h.noted(ctx, name, domxml.AddressURI)
+	if note == "" || err != nil {
+		return nil, err
+	}
+	return domxml.ParseAddressNote(note)
+}
+
+func (h *Host) note(ctx context.Context, doing, name, key, uri, note string) error {
+	return h.doDomain(ctx, doing, name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+		return c.DomainSetMetadata(d, int32(libvirt.DomainMetadataElement), libvirt.OptString{note},
+			libvirt.OptString{key}, libvirt.OptString{uri}, libvirt.DomainAffectLive)
+	})
+}
+
+// noted is "" where nothing is noted.
+func (h *Host) noted(ctx context.Context, name, uri string) (string, error) {
+	note, err := onDomain(ctx, h, "reading the metadata of domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) (string, error) {
+		return c.DomainGetMetadata(d, int32(libvirt.DomainMetadataElement), libvirt.OptString{uri}, libvirt.DomainAffectCurrent)
+	})
+	if isCode(err, libvirt.ErrNoDomainMetadata) {
+		return "", nil
+	}
+	return note, err
+}
