@@ -4,7 +4,8 @@
 LAB_NAME=${LAB_NAME:-lab}
 LAB_CACHE=${VIRT_LAB_CACHE:-/var/cache/nomad-driver-virt}
 LAB_STATE=${VIRT_LAB_STATE:-/var/lib/nomad-driver-virt-lab}
-export LAB_NAME LAB_CACHE LAB_STATE
+LIBVIRT=${LIBVIRT:-9} # that of Debian 12, this machine's, or of Debian 13: 11
+export LAB_NAME LAB_CACHE LAB_STATE LIBVIRT
 
 say() { printf 'lab: %s\n' "$*" >&2; }
 

@@ -25,6 +25,14 @@ write_libvirt_config() {
 		log_filters = "3:*"
 		log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
 	CONF
+	[ "$LIBVIRT" = 9 ] || choose_nftables
+}
+
+# choose_nftables: libvirt 9 has iptables alone, and Debian takes iptables with 11, too.
+choose_nftables() {
+	echo 'firewall_backend = "nftables"' >"$LAB_RUN/etc-libvirt/network.conf"
+	mkdir -p "$LAB_RUN/bin"
+	cp "$LAB_DIR/lib/tc.sh" "$LAB_RUN/bin/tc"
 }
 
 virsh_answers() { inside timeout 5 virsh -q version; }
@@ -43,6 +51,14 @@ define_network() {
 	inside virsh -q net-define /usr/share/libvirt/networks/default.xml >/dev/null
 	inside virsh -q net-autostart default >/dev/null
 	inside virsh -q net-start default >/dev/null
+}
+
+# versions: which libvirt and QEMU it is, of which Debian.
+versions() {
+	inside virsh -q version | awk -v debian="$(inside cat /etc/debian_version)" '
+		$2 == "library:" { library = $3 " " $4 }
+		$2 == "hypervisor:" { hypervisor = $3 " " $4 }
+		END { print library ", " hypervisor ", Debian " debian }'
 }
 
 # stop_libvirt leaves virtlogd: it holds the logs of running VMs.

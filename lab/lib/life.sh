@@ -6,6 +6,7 @@ LAB_EXTRAS=(ceph-mon ceph-osd) # not needed for a lab to be up
 
 up() {
 	! is_inside || die "this is inside the lab: run up outside"
+	case $LIBVIRT in 9 | 11) ;; *) die "LIBVIRT=$LIBVIRT: the lab has libvirt 9 and 11" ;; esac
 	require_pieces
 	lock
 	if is_healthy; then
@@ -30,7 +31,7 @@ up() {
 	start_libvirt
 	define_network
 	start_nomad
-	say "$LAB_NAME is up after $((SECONDS - start)) s"
+	say "$LAB_NAME is up after $((SECONDS - start)) s: $(versions)"
 }
 
 down() {
@@ -77,6 +78,7 @@ status() {
 	for part in "${LAB_PARTS[@]}" "${LAB_EXTRAS[@]}"; do
 		printf '%-12s %s\n' "$part" "$(is_running "$part" && echo running || echo stopped)"
 	done
+	versions || true
 	inside virsh -q list --all || true
 	inside nomad node status || true
 	inside nomad job status || true

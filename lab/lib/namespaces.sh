@@ -73,9 +73,10 @@ make_networks() {
 
 # make_holder: process 1 of the lab, which sets up its mounts and then waits.
 make_holder() {
-	local outer
+	local outer root=()
+	[ "$LIBVIRT" = 9 ] || mapfile -t root < <(other_root)
 	nsenter --net="/run/netns/$LAB_NAME" setsid unshare --mount --pid --fork --propagation private \
-		"$LAB_DIR/lib/holder.sh" "$LAB_RUN" "$LAB_LOGS" \
+		"${root[@]}" "$LAB_DIR/lib/holder.sh" "$LAB_RUN" "$LAB_LOGS" \
 		"debian-12.qcow2=$(debian_piece)" "tiny.qcow2=$(tiny_piece)" "tiny-arm64.qcow2=$(tiny_arm64_piece)" \
 		>"$LAB_LOGS/holder.log" 2>&1 </dev/null 8>&- 9>&- &
 	outer=$!
@@ -85,6 +86,16 @@ make_holder() {
 		die "the lab's mounts were not made"
 	fi
 	pgrep -P "$outer" >"$LAB_RUN/holder.pid"
+}
+
+# other_root: the words of a command that has another command run in the root of
+# Debian 13, with this project and Go.
+other_root() {
+	printf '%s\n' "$LAB_DIR/lib/root.sh" "$(libvirt_11_piece)" "$LAB_RUN/root" \
+		"$LAB_ROOT" "$LAB_CACHE" "$LAB_STATE" /tmp
+	go env GOROOT GOMODCACHE GOCACHE
+	dirname "$(go env GOENV)"
+	echo --
 }
 
 # end_namespaces: end all processes of the lab, then its namespaces.

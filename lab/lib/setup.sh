@@ -7,17 +7,21 @@ nomad_recipe=(setup/nomad.sh)
 debian_recipe=(setup/debian.sh setup/disk.sh setup/debian)
 tiny_recipe=(setup/tiny.sh setup/initramfs.sh setup/disk.sh setup/tiny tinyguest)
 tiny_arm64_recipe=(setup/tiny-arm64.sh setup/initramfs.sh setup/tiny-arm64 setup/tiny/root tinyguest)
+libvirt_11_recipe=(setup/libvirt-11.sh)
 
 nomad_piece() { piece nomad "${nomad_recipe[@]}"; }
 debian_piece() { piece debian-12.qcow2 "${debian_recipe[@]}"; }
 tiny_piece() { piece tiny.qcow2 "${tiny_recipe[@]}"; }
 tiny_arm64_piece() { piece tiny-arm64.qcow2 "${tiny_arm64_recipe[@]}"; }
+libvirt_11_piece() { piece libvirt-11 "${libvirt_11_recipe[@]}"; }
 
+# pieces: what a lab is made of.
 pieces() {
 	nomad_piece
 	debian_piece
 	tiny_piece
 	tiny_arm64_piece
+	[ "$LIBVIRT" = 9 ] || libvirt_11_piece
 }
 
 # piece NAME FILE...: where the piece is kept that these files make.
@@ -42,6 +46,7 @@ setup() {
 	make_piece "tiny guest image, about 20 s" "$(tiny_piece)" setup/tiny.sh
 	make_piece "tiny guest image for arm64, about 30 s" "$(tiny_arm64_piece)" setup/tiny-arm64.sh
 	make_piece "Debian 12 guest image, about 2 min" "$(debian_piece)" setup/debian.sh
+	make_piece "Debian 13 with libvirt 11, about 40 s" "$(libvirt_11_piece)" setup/libvirt-11.sh
 	say "everything is in $LAB_CACHE"
 	exec 8>&-
 }
@@ -66,8 +71,19 @@ make_piece() {
 	[ ! -e "$piece" ] || return 0
 	name=$(basename "${piece%-*}")
 	step "$title" "$LAB_CACHE/log/$name.log" "$LAB_DIR/$recipe" "$piece.part"
-	find "$LAB_CACHE" -maxdepth 1 -name "$name-????????????" -delete
+	remove_unused "$LAB_CACHE/$name"-????????????
 	mv "$piece.part" "$piece"
+}
+
+# remove_unused PIECE...: a lab that is up keeps a file that is removed, but not a
+# folder: that stays until the piece is made anew once more.
+remove_unused() {
+	local old
+	for old in "$@"; do
+		if [ ! -d "$old" ] || ! grep -qsxF "$old" "$LAB_STATE"/*/pieces; then
+			rm -rf "$old"
+		fi
+	done
 }
 
 require_pieces() {
