@@ -54,7 +54,7 @@ func TestEndsOfVMsAreExplained(t *testing.T) {
 		"saved":     {func(vm string) { virsh(t, "managedsave", vm) }, []string{"Exit Code: 1", "saved and stopped by another hand"}, `mounts = "9p"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			j := guest{Name: name, Type: "batch", Image: "none", Config: test.config, KillTimeout: "1s", NoCore: true}.submit(t)
+			j := guest{Name: name, Type: "batch", Image: "none", Config: test.config, KillTimeout: "1s"}.submit(t)
 			j.waitRunning()
 			test.end(vmOf(t, "vm-task"))
 			j.waitExit(test.words...)
@@ -207,7 +207,7 @@ func TestVMOutlivesTheTroublesOfAllOthers(t *testing.T) {
 }
 
 func TestVMThatHangsHoldsUpNoOther(t *testing.T) {
-	hung := guest{Name: "hung", Task: "hung", Image: "none", KillTimeout: "60s", NoCore: true}.submit(t)
+	hung := guest{Name: "hung", Task: "hung", Image: "none", KillTimeout: "60s"}.submit(t)
 	hung.waitRunning()
 	qemu := qemuOf(t, vmOf(t, "hung"))
 	command(t, "kill", "-STOP", qemu)

@@ -230,7 +230,7 @@ type guest struct {
 	KillTimeout string // default 60s
 	Restart     string // the group's restart block, default none
 	Memory      int    // MiB, default 256
-	NoCore      bool   // takes no core of its own: the lab has few
+	Core        bool   // has a core of its own: it is the same one in each lab, so that their guests wait for each other
 }
 
 var guestJob = template.Must(template.New("job").Parse(`
@@ -278,7 +278,7 @@ job "{{ .Name }}" {
         {{ .Config }}
       }
       resources {
-        {{ if .NoCore }}cpu = 100{{ else }}cores = 1{{ end }}
+        {{ if .Core }}cores  = 1{{ else }}cpu    = 100{{ end }}
         memory = {{ .Memory }}
       }
     }

@@ -16,7 +16,7 @@ import (
 const hello = "hello from the allocation\n"
 
 func TestPublishedPortAnswersAndNothingIsLeft(t *testing.T) {
-	j := guest{Name: "page", Cmds: []string{serveLocal}}.submit(t)
+	j := guest{Name: "page", Cmds: []string{serveLocal}, Core: true}.submit(t)
 	a := j.waitRunning()
 	url := a.url(t, "http", "/")
 	if got := page(t, tinyTimeout, url); got != hello {

@@ -86,7 +86,7 @@ func TestSeveralInterfacesOfEveryKind(t *testing.T) {
 }
 
 func TestAddressThatIsTakenIsRefused(t *testing.T) {
-	first := guest{Name: "first", Image: "none", KillTimeout: "1s", NoCore: true}
+	first := guest{Name: "first", Image: "none", KillTimeout: "1s"}
 	leases := virsh(t, "net-dhcp-leases", "default") // of guests of before
 	address := ""
 	for last := 200; address == "" || strings.Contains(leases, address+"/"); last++ {
@@ -100,7 +100,7 @@ func TestAddressThatIsTakenIsRefused(t *testing.T) {
 	if reserved := matching(virsh(t, "net-dumpxml", "default"), address+"'"); reserved == "" {
 		t.Error("the address is not reserved: DHCP may give it to another")
 	}
-	second := guest{Name: "second", Image: "none", KillTimeout: "1s", NoCore: true, Task: "second"}
+	second := guest{Name: "second", Image: "none", KillTimeout: "1s", Task: "second"}
 	k := submit(t, second.Name, withAddress(second))
 	a := k.waitFailed()
 	if !a.tells(address + " is reserved for another machine") {

@@ -16,10 +16,10 @@ import (
 func TestVMsThatBelongToNoTaskAreRemoved(t *testing.T) {
 	configure(t, "plugin \"nomad-driver-virt\" {\n  config {", `remove_orphans_after = "5s"`)
 	slow := bigImage(t)
-	lost := guest{Name: "lost", Task: "lost", Cmds: serveShell, NoCore: true}.submit(t)
+	lost := guest{Name: "lost", Task: "lost", Cmds: serveShell}.submit(t)
 	s := lost.waitRunning().shell(t)
 	s.run("echo the guest was here | dd of=/dev/vda bs=512 seek=1 conv=sync,fsync")
-	cut := guest{Name: "cut", Task: "cut", Image: slow, KillTimeout: "1s", NoCore: true}.submit(t)
+	cut := guest{Name: "cut", Task: "cut", Image: slow, KillTimeout: "1s"}.submit(t)
 	holdImport(t)
 
 	command(t, lab, "nomad-stop")
@@ -31,7 +31,7 @@ func TestVMsThatBelongToNoTaskAreRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	command(t, lab, "nomad-start")
-	stays := guest{Name: "stays", Task: "stays", KillTimeout: "1s", NoCore: true}.submit(t)
+	stays := guest{Name: "stays", Task: "stays", KillTimeout: "1s"}.submit(t)
 	stays.waitRunning() // and the plugin knows its node by that
 
 	eventually(t, endTimeout, "the end of VMs that belong to no task", func() error {

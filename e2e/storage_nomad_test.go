@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// loopDir is where the plugin loop-device keeps the files of its devices.
-const loopDir = "/host_volumes/"
+// loopDir is where the plugin loop-device keeps the files of its devices: part of a
+// path that is no other lab's.
+var loopDir = "/volumes-of-" + os.Getenv("LAB_INSIDE") + "/"
 
 // nomadVolume makes a dynamic host volume by one of the plugins that the lab
 // has: mkdir makes a directory, loop-device a block device. It goes when the test ends.

@@ -20,8 +20,10 @@ client {
   # A guest needs longer to shut down than the 30 s that Nomad allows at most.
   max_kill_timeout = "3m"
 
-  # The plugins for host volumes: loop-device, and Nomad's own mkdir.
+  # The plugins for host volumes: loop-device, and Nomad's own mkdir. Loop devices are
+  # the machine's: the path of one's file tells which lab it is of.
   host_volume_plugin_dir = "/run/lab/volume-plugins"
+  host_volumes_dir       = "/run/lab/nomad/volumes-of-@NAME@"
 
   host_volume "static" {
     path = "/var/lib/virt/static"

@@ -16,7 +16,7 @@ prepare_nomad() {
 # detach_volumes: loop devices are the machine's, and outlive the lab's namespaces.
 detach_volumes() {
 	local file
-	for file in "$LAB_RUN"/nomad/client/host_volumes/*.img; do
+	for file in "$LAB_RUN/nomad/volumes-of-$LAB_NAME"/*.img; do
 		[ ! -e "$file" ] || losetup -n -O NAME -j "$file" | xargs -r losetup -d
 	done
 }
