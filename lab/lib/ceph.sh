@@ -97,7 +97,6 @@ ceph_answers() {
 
 # start_ceph starts what does not run, then gives the pool to Nomad's client.
 start_ceph() {
-	inside sh -c 'command -v ceph-mon' >/dev/null || die "no Ceph is in a lab of libvirt 11: take one of LIBVIRT=9"
 	[ -e "$LAB_RUN/ceph/made" ] || make_ceph
 	is_running ceph-mon || start ceph-mon ceph-mon -c "$CEPH_DIR/ceph.conf" -f -i a
 	is_running ceph-osd || start ceph-osd ceph-osd -c "$CEPH_DIR/ceph.conf" -f -i 0

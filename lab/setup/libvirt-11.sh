@@ -10,6 +10,7 @@ packages=(
 	libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu
 	qemu-system-x86 qemu-utils qemu-block-extra virtiofsd seabios ipxe-qemu
 	dnsmasq-base iproute2 iptables nftables conntrack
+	libvirt-daemon-driver-storage-rbd ceph-common ceph-mon ceph-osd
 	busybox-static curl dbus-daemon e2fsprogs fdisk file gcc jq libc6-dev
 	libsasl2-modules procps sasl2-bin xfsprogs
 )
