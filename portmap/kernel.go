@@ -87,60 +87,6 @@ func addrPort(addr, port json.RawMessage) (netip.AddrPort, error) {
 
 func unquote(s json.RawMessage) string { return strings.Trim(string(s), `"`) }
 
-// comment tells a person, and us, whose the rule in FORWARD is.
-const comment = "nomad-driver-virt: published ports"
-
-// forwarded matches the packets of connections that our table translated.
-var forwarded = []string{"FORWARD",
-	"-m", "connmark", "--mark", fmt.Sprintf("%#x/%#x", ourMark, ourMark),
-	"-m", "conntrack", "--ctstate", "DNAT",
-	"-m", "comment", "--comment", comment,
-	"-j", "ACCEPT"}
-
-// acceptForwarded has the host forward connections to published ports, or no
-// longer. libvirt's iptables back end rejects what is new to a NAT network in
-// FORWARD, and an accept in our own table would not overrule that: one in
-// FORWARD ahead of libvirt's does. It is one rule, however many ports there are.
-// libvirt's nftables back end rejects in a table of its own, out of its reach.
-func acceptForwarded(ctx context.Context, on bool) error {
-	if on {
-		rules, err := run(ctx, "", "iptables", "-w", "-S", "FORWARD")
-		if err != nil || accepts(string(rules)) {
-			return err
-		}
-		if err := acceptForwarded(ctx, false); err != nil { // it is behind libvirt's
-			return err
-		}
-		_, err = run(ctx, "", "iptables", append([]string{"-w", "-I"}, forwarded...)...)
-		return err
-	}
-	for {
-		_, err := run(ctx, "", "iptables", append([]string{"-w", "-D"}, forwarded...)...)
-		var exit *exec.ExitError
-		const notThere = 1 // exit status
-		if errors.Is(err, exec.ErrNotFound) || errors.As(err, &exit) && exit.ExitCode() == notThere {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// accepts tells whether our rule is there, and ahead of those that lead to
-// libvirt's: of a chain as iptables -S prints it.
-func accepts(rules string) bool {
-	for rule := range strings.Lines(rules) {
-		switch {
-		case strings.Contains(rule, comment):
-			return true
-		case strings.Contains(rule, "-j LIBVIRT_"):
-			return false
-		}
-	}
-	return false
-}
-
 // routeLocalnet lets packets from 127.0.0.1 out to a bridge, or no longer, as
 // is the kernel's default.
 func routeLocalnet(bridge string, on bool) error {

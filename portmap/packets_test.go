@@ -160,8 +160,8 @@ func TestNextProcessWithdrawsByName(t *testing.T) {
 
 func TestWithdrawFinishesAPublishThatWasCutShort(t *testing.T) {
 	newTable(t)
-	mustDo(t, acceptForwarded(t.Context(), true))
-	mustDo(t, acceptForwarded(t.Context(), true))
+	mustDo(t, letIn(t.Context(), true))
+	mustDo(t, letIn(t.Context(), true))
 	mustDo(t, New().Withdraw(t.Context(), "web"))
 }
 

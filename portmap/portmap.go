@@ -18,7 +18,7 @@ type Table struct {
 	all   published       // what the kernel holds; nil: not known
 	waits map[string]bool // VMs that had to leave ports to others
 	doors map[string]bool // bridges whose route_localnet this process has set
-	front bool            // it has put the rule for forwarded connections in place
+	front bool            // it has let forwarded connections in
 	form  string          // of the table as it was written last, but for its elements; "": not known
 }
 
@@ -167,7 +167,7 @@ func (t *Table) openDoor(bridge string, open bool) error {
 
 // openFront lets forwarded connections in, or no longer.
 func (t *Table) openFront(ctx context.Context, open bool) error {
-	err := acceptForwarded(ctx, open)
+	err := letIn(ctx, open)
 	t.front = open || t.front && err != nil
 	return err
 }
