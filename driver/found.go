@@ -11,7 +11,7 @@ import (
 
 // searchAddress looks for the address of one of a VM's interfaces, and publishes its
 // ports there, for as long as the VM runs.
-func (d *Driver) searchAddress(t *task, m *machines, i vm.Interface) {
+func (d *Driver) searchAddress(t *task, m *machines, i sought) {
 	ctx, cancel := context.WithCancel(d.ctx)
 	defer cancel()
 	go func() {
@@ -25,34 +25,73 @@ func (d *Driver) searchAddress(t *task, m *machines, i vm.Interface) {
 		agent: m.host.AgentAddresses,
 		lan:   d.around.lan,
 		vm:    t.vm,
-		of:    i,
-		found: func(ctx context.Context, addr netip.Addr) error { return d.publishAt(ctx, t, m, i, addr) },
-		tell:  d.teller(t.cfg),
+		of:    i.Interface,
+		own:   i.own,
+		known: t.addressFound(i.Interface),
+		move: func(ctx context.Context, addr netip.Addr) ([]string, error) {
+			return d.publishAt(ctx, t, m, i.Interface, addr)
+		},
+		tell: d.teller(t.cfg),
 	}
-	s.run(ctx, t.addressFound(i))
+	s.run(ctx)
 }
 
-// publishAt publishes the ports of an interface at an address that the guest was
-// found to have, unless the VM is being removed.
-func (d *Driver) publishAt(ctx context.Context, t *task, m *machines, i vm.Interface, addr netip.Addr) error {
+// publishAt has the ports of an interface lead to an address that the guest was found
+// to have, or nowhere if it is invalid, unless the VM is being removed. It returns
+// those that other tasks hold.
+func (d *Driver) publishAt(ctx context.Context, t *task, m *machines, i vm.Interface, addr netip.Addr) (held []string, err error) {
 	done, err := m.removing.Take(ctx, t.vm)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer done()
 	if t.isDestroyed() {
-		return context.Canceled
+		return nil, errGone
+	}
+	before := t.addressesFound()
+	after := maps.Clone(before)
+	if after[i.MAC] = addr; !addr.IsValid() {
+		delete(after, i.MAC)
+	}
+	if err := m.host.NoteAddresses(ctx, t.vm, after); err != nil {
+		return nil, err
 	}
 	undo := t.wantAt(i, addr)
 	defer t.endFinding()
-	err = m.host.NoteAddresses(ctx, t.vm, t.addressesFound())
-	if err == nil {
-		err = m.publishAll(ctx, t.vm, t.cfg.AllocID, t.publications(), d.teller(t.cfg))
+	if all := t.publications(); len(all) > 0 {
+		held, err = m.publishAll(ctx, t.vm, t.cfg.AllocID, all, d.teller(t.cfg))
+	} else {
+		err = m.ports.Withdraw(ctx, t.vm)
 	}
 	if err != nil {
 		undo()
+		_ = m.host.NoteAddresses(ctx, t.vm, before) // the next plugin would find out
 	}
-	return err
+	return held, err
+}
+
+// sought is an interface whose address is to be found.
+type sought struct {
+	vm.Interface
+	own []string // the hardware addresses of the VM's on the same bridge
+}
+
+// toBeFound lists the interfaces of a VM on bridges whose addresses nobody has given
+// them by the driver's doing.
+func toBeFound(all []vm.Interface) (search []sought) {
+	for _, i := range all {
+		if i.Bridge == "" || i.Network != "" || i.Address.IsValid() {
+			continue
+		}
+		f := sought{Interface: i}
+		for _, other := range all {
+			if other.Bridge == i.Bridge {
+				f.own = append(f.own, other.MAC)
+			}
+		}
+		search = append(search, f)
+	}
+	return search
 }
 
 // publications are what the VM publishes, as far as it is known.
@@ -72,6 +111,10 @@ func (t *task) publications() []vm.Publication {
 func (t *task) noteFound(i vm.Interface, addr netip.Addr) {
 	if t.found == nil {
 		t.found = make(map[string]vm.Publication)
+	}
+	if !addr.IsValid() {
+		delete(t.found, i.MAC)
+		return
 	}
 	t.found[i.MAC] = vm.Publication{VM: t.vm, Bridge: i.Bridge, Guest: addr, Ports: i.Ports}
 }
@@ -94,7 +137,7 @@ func (t *task) addressesFound() map[string]netip.Addr {
 	return all
 }
 
-// wantAt has the ports of an interface be wanted at an address. undo has them be
+// wantAt has the ports of an interface be wanted at an address; invalid: nowhere. undo has them be
 // wanted where they were.
 func (t *task) wantAt(i vm.Interface, addr netip.Addr) (undo func()) {
 	t.mu.Lock()

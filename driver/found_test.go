@@ -5,37 +5,55 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/nomad/plugins/drivers"
 )
+
+// onLAN is a task with an interface on virbr0, and one with a port on a bridge where
+// neither the job nor a libvirt network gives it an address; the port is of the group's
+// tasks on either.
+func onLAN(t *testing.T) *drivers.TaskConfig {
+	t.Helper()
+	cfg := emptyTask(t)
+	mustDo(t, cfg.EncodeConcreteDriverConfig(&TaskConfig{
+		Disks: []Disk{{Size: "1MiB"}},
+		NetworkInterfaces: []NetworkInterface{
+			{Bridge: &Bridge{Name: "virbr0", Ports: []string{"ssh"}}},
+			{Bridge: &Bridge{Name: "br-lan", Ports: []string{"http"}}},
+		},
+	}))
+	return cfg
+}
+
+const (
+	sshLeads  = "ssh to 192.168.122.2:25001 on virbr0"
+	httpLeads = "http to 192.0.2.5:8000 on br-lan"
+)
+
+// mustLead waits until the ports of a task's VM lead somewhere.
+func (c *client) mustLead(t *testing.T, cfg *drivers.TaskConfig, want ...string) {
+	t.Helper()
+	eventually(t, "ports lead "+strings.Join(want, ", "), func() bool { return slices.Equal(c.ports.leads(vmOf(cfg)), want) })
+}
 
 // The address of a guest on a bridge without a libvirt network is found when the
 // guest has one, and known to the next plugin.
 func TestPortsArePublishedWhenTheAddressIsFound(t *testing.T) {
 	c := newClient(t)
-	p, cfg := c.plugin(t), emptyTask(t)
-	mustDo(t, cfg.EncodeConcreteDriverConfig(&TaskConfig{
-		Disks:             []Disk{{Size: "1MiB"}},
-		NetworkInterfaces: []NetworkInterface{{Bridge: &Bridge{Name: "br-lan", Ports: []string{"http"}}}},
-	}))
+	p, cfg := c.plugin(t), onLAN(t)
 	events := p.events(t, cfg)
-	handle, network, err := p.StartTask(cfg)
-	mustDo(t, err)
-	if network != nil && network.IP != "" {
-		t.Errorf("Nomad is told that the address is %s, which nobody knows yet", network.IP)
-	}
+	handle := p.start(t, cfg)
 	if e := nextEvent(t, events); !strings.Contains(e.Message, "Started VM") {
 		t.Errorf("the first event is %q", e.Message)
 	}
-	if published := c.ports.all(); len(published) != 0 {
-		t.Errorf("ports of %q are published at no address", published)
-	}
+	c.mustLead(t, cfg, sshLeads)
 
-	mac, own := macOf(cfg.AllocID, cfg.Name, 0), netip.MustParseAddr("192.0.2.5")
-	c.lan.change(func() { c.lan.owners = map[netip.Addr]string{own: mac} })
+	mac, own := macOf(cfg.AllocID, cfg.Name, 1), netip.MustParseAddr("192.0.2.5")
+	c.lan.change(func() { c.lan.owners = map[netip.Addr][]string{own: {mac}} })
 	mustDo(t, c.host.Address(vmOf(cfg), map[string][]netip.Addr{mac: {own}}))
 	c.changes <- struct{}{}
-	isPublished := func() bool { return slices.Contains(c.ports.all(), vmOf(cfg)) }
-	eventually(t, "the port is published", isPublished)
-	if e := nextEvent(t, events); !strings.Contains(e.Message, "br-lan is 192.0.2.5, as its agent says; its ports are published: http") {
+	c.mustLead(t, cfg, sshLeads, httpLeads)
+	if e := nextEvent(t, events); !strings.Contains(e.Message, "br-lan is 192.0.2.5, as its agent says; published for it: http") {
 		t.Errorf("the event is %q", e.Message)
 	}
 
@@ -46,10 +64,61 @@ func TestPortsArePublishedWhenTheAddressIsFound(t *testing.T) {
 	mustDo(t, p.RecoverTask(handle))
 	events = p.events(t, cfg)
 	c.changes <- struct{}{}
-	eventually(t, "the port is published again", isPublished)
+	c.mustLead(t, cfg, sshLeads, httpLeads)
 	if e := nextEvent(t, events); !strings.Contains(e.Message, "published again") {
 		t.Errorf("the event is %q", e.Message)
 	}
+	mustDo(t, p.DestroyTask(cfg.ID, true))
+	c.nothingLeft(t)
+}
+
+// An interface that publishes nothing lends its address to no other's ports.
+func TestPortsOfAnotherInterfaceWaitForItsAddress(t *testing.T) {
+	for name, recovered := range map[string]bool{"of the plugin that started it": false, "of the next one": true} {
+		t.Run(name, func(t *testing.T) {
+			c := newClient(t)
+			p, cfg := c.plugin(t), onLAN(t)
+			mustDo(t, cfg.EncodeConcreteDriverConfig(&TaskConfig{
+				Disks: []Disk{{Size: "1MiB"}},
+				NetworkInterfaces: []NetworkInterface{
+					{Bridge: &Bridge{Name: "virbr0"}},
+					{Bridge: &Bridge{Name: "br-lan", Ports: []string{"http"}}},
+				},
+			}))
+			handle := p.start(t, cfg)
+			if recovered {
+				p.kill()
+				p = c.plugin(t)
+				mustDo(t, p.RecoverTask(handle))
+			}
+			for range 2 { // one look is over when the next is asked for
+				c.changes <- struct{}{}
+			}
+			if leads := c.ports.leads(vmOf(cfg)); len(leads) != 0 {
+				t.Errorf("ports lead %q, and nobody knows the address", leads)
+			}
+			mustDo(t, p.DestroyTask(cfg.ID, true))
+			c.nothingLeft(t)
+		})
+	}
+}
+
+func TestPortsAreTriedAgainAfterAFailedNote(t *testing.T) {
+	c := newClient(t)
+	p, cfg := c.plugin(t), onLAN(t)
+	p.start(t, cfg)
+	events := p.events(t, cfg)
+	mac, own := macOf(cfg.AllocID, cfg.Name, 1), netip.MustParseAddr("192.0.2.5")
+	c.lan.change(func() { c.lan.owners = map[netip.Addr][]string{own: {mac}} })
+	mustDo(t, c.host.Address(vmOf(cfg), map[string][]netip.Addr{mac: {own}}))
+	c.host.Fail("NoteAddresses", errBroken)
+	c.changes <- struct{}{}
+	if e := nextEvent(t, events); !strings.Contains(e.Message, "cannot be published") {
+		t.Errorf("the event is %q", e.Message)
+	}
+	c.mustLead(t, cfg, sshLeads)
+	c.host.Fail("NoteAddresses", nil)
+	c.mustLead(t, cfg, sshLeads, httpLeads)
 	mustDo(t, p.DestroyTask(cfg.ID, true))
 	c.nothingLeft(t)
 }

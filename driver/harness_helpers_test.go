@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -58,21 +59,57 @@ func (n *noted) all() []string {
 	return slices.Clone(n.names)
 }
 
-// notedPorts publishes ports by taking note of whose they are.
-type notedPorts struct{ noted }
+// notedPorts publishes ports by taking note of what is published, and whose it is.
+type notedPorts struct {
+	noted
+	published map[string][]vm.Publication // by VM
+}
 
-func (p *notedPorts) Publish(_ context.Context, name string, _ []vm.Publication, _ func(string) bool) ([]portmap.Held, error) {
-	return nil, p.add(name)
+func (p *notedPorts) Publish(_ context.Context, name string, all []vm.Publication, _ func(string) bool) ([]portmap.Held, error) {
+	_ = p.remove(name)
+	err := p.add(name)
+	if err == nil {
+		p.note(name, all)
+	}
+	return nil, err
+}
+
+func (p *notedPorts) note(name string, all []vm.Publication) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.published == nil {
+		p.published = make(map[string][]vm.Publication)
+	}
+	p.published[name] = all
+}
+
+// leads tells where the ports of a VM lead, "http to 192.0.2.5:8000 on br-lan" for one.
+func (p *notedPorts) leads(name string) (all []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !slices.Contains(p.names, name) {
+		return nil
+	}
+	for _, of := range p.published[name] {
+		for _, port := range of.Ports {
+			all = append(all, fmt.Sprintf("%s to %s:%d on %s", port.Label, of.Guest, port.Guest, of.Bridge))
+		}
+	}
+	return all
 }
 
 // Restore puts right what a test has taken away, or what is gone.
 func (p *notedPorts) Restore(_ context.Context, wanted func() []vm.Publication, gone func(string) bool) (restored []portmap.Restored, err error) {
-	there := p.all()
+	there, want := p.all(), make(map[string][]vm.Publication)
 	for _, w := range wanted() {
-		if !slices.Contains(there, w.VM) {
-			restored = append(restored, portmap.Restored{VM: w.VM})
-			err = errors.Join(err, p.add(w.VM))
+		want[w.VM] = append(want[w.VM], w)
+	}
+	for name, all := range want {
+		if !slices.Contains(there, name) {
+			restored = append(restored, portmap.Restored{VM: name})
+			err = errors.Join(err, p.add(name))
 		}
+		p.note(name, all)
 	}
 	for _, name := range there {
 		if gone(name) {

@@ -126,11 +126,11 @@ type onBridges struct{}
 
 func (onBridges) Neighbors(on string) ([]bridge.Neighbor, error) { return bridge.Neighbors(on) }
 
-func (onBridges) WhoHas(ctx context.Context, on string, addr netip.Addr) (string, error) {
+func (onBridges) WhoHas(ctx context.Context, on string, addr netip.Addr) ([]string, error) {
 	return bridge.WhoHas(ctx, on, addr)
 }
 
-func (onBridges) Hear(ctx context.Context, on string) <-chan bridge.Neighbor {
+func (onBridges) Hear(ctx context.Context, on string) (<-chan bridge.Neighbor, error) {
 	return bridge.Hear(ctx, on)
 }
 

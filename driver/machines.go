@@ -302,22 +302,26 @@ func (m *machines) reserve(ctx context.Context, interfaces []vm.Interface, addrs
 // publish publishes the ports of a VM, but for those that another task of its
 // allocation holds: it gets them when that one ends.
 func (m *machines) publish(ctx context.Context, s *vm.Spec, addrs []netip.Addr, tell func(string, ...any)) error {
-	return m.publishAll(ctx, s.Name, s.Owner.Alloc, publications(s, addrs), tell)
+	all := publications(s, addrs)
+	if len(all) == 0 {
+		return nil
+	}
+	_, err := m.publishAll(ctx, s.Name, s.Owner.Alloc, all, tell)
+	return err
 }
 
-func (m *machines) publishAll(ctx context.Context, name, alloc string, all []vm.Publication, tell func(string, ...any)) error {
+// publishAll has a VM publish nothing else, and returns the labels that others hold.
+func (m *machines) publishAll(ctx context.Context, name, alloc string, all []vm.Publication, tell func(string, ...any)) (labels []string, err error) {
 	ofSameAlloc := func(name string) bool {
 		journal, err := m.journal(ctx, name)
 		return err == nil && journal.Owner.Alloc == alloc
 	}
-	if len(all) == 0 {
-		return nil
-	}
 	held, err := m.ports.Publish(ctx, name, all, ofSameAlloc)
 	for _, h := range held {
+		labels = append(labels, h.Label)
 		tell("Port %s is published for VM %s, of another task of the group; this task takes it over when that one ends", h.Label, h.By)
 	}
-	return err
+	return labels, err
 }
 
 // publications are what a VM publishes whose interfaces have these addresses.

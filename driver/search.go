@@ -21,92 +21,148 @@ const (
 	searchPatience = 5 * time.Minute
 	// confirmEvery is how often it is asked whether an address is the guest's still.
 	confirmEvery = 30 * time.Second
-	// mostHeard is how many addresses of a guest's are remembered: it may claim any.
-	mostHeard = 4
+	// slowAgent is an agent that does not answer at once: others wait for it, so it is
+	// asked once in slowAgentEvery.
+	slowAgent      = time.Second
+	slowAgentEvery = time.Minute
+	// mostClaims is how many addresses of a guest's are looked into: it may claim any.
+	mostClaims = 4
+	// longestReason is what is told of an error that a guest may have had a hand in.
+	longestReason = 200
 )
 
 // neighborhood is who is on the host's bridges: package bridge.
 type neighborhood interface {
 	Neighbors(on string) ([]bridge.Neighbor, error)
-	WhoHas(ctx context.Context, on string, addr netip.Addr) (mac string, err error)
-	Hear(ctx context.Context, on string) <-chan bridge.Neighbor
+	WhoHas(ctx context.Context, on string, addr netip.Addr) (macs []string, err error)
+	Hear(ctx context.Context, on string) (<-chan bridge.Neighbor, error)
 }
 
+// errGone says that a VM is being removed.
+var errGone = errors.New("the VM is gone")
+
 // search finds out the address of a guest's interface on a bridge where neither the
-// job nor a libvirt network gives it one: by the guest's agent, then by ARP. What a
+// job nor a libvirt network gives it one: by the guest's agent, and by ARP. What a
 // guest says of itself is believed if the host reaches that address over the bridge,
-// and the machine there has the interface's hardware address: published ports lead to
-// no other machine.
+// and no machine but this VM answers there: published ports are to lead to no other.
 type search struct {
 	agent func(ctx context.Context, name string) (map[string][]netip.Addr, error)
 	lan   neighborhood
 	vm    string
 	of    vm.Interface
-	// found is told of an address. It fails where ports cannot be published there;
-	// then it is told again.
-	found func(ctx context.Context, addr netip.Addr) error
-	tell  func(format string, args ...any)
+	// own are the hardware addresses of the VM on that bridge. A guest with several
+	// interfaces there answers by any of them for the addresses of all.
+	own []string
+	// move has the interface's ports lead to an address; if it is invalid, nowhere. It
+	// returns those that other tasks hold. Where it fails it is asked again; errGone
+	// ends the search.
+	move func(ctx context.Context, addr netip.Addr) (held []string, err error)
+	tell func(format string, args ...any)
 
-	heard []netip.Addr // the guest's, the last one first
+	known   netip.Addr // where the ports lead; invalid: nowhere
+	since   time.Time  // when the address was confirmed last, or the search began
+	told    bool       // that it cannot be found, or its ports not be published
+	claims  []netip.Addr
+	hearing <-chan bridge.Neighbor
+	hush    context.CancelFunc // ends hearing
+	deaf    error              // why nothing can be heard
+	askNext time.Time          // the agent
+	silent  error              // why not before
 }
 
 // run searches, and looks whether what was found is true still, until the context
-// ends. known is an address that was found before; invalid: none.
-func (s *search) run(ctx context.Context, known netip.Addr) {
-	said := ""
-	say := func(format string, args ...any) {
-		if text := fmt.Sprintf(format, args...); text != said {
-			said = text
-			s.tell("%s", text)
-		}
-	}
-	for began := time.Now(); ctx.Err() == nil; {
-		addr, by, tried := s.look(ctx, known)
-		var failed error
-		if addr.IsValid() && addr != known {
-			failed = s.found(ctx, addr)
-		}
-		switch {
-		case ctx.Err() != nil:
+// ends. Of an interface without ports it is told once where it is.
+func (s *search) run(ctx context.Context) {
+	defer s.stopHearing()
+	for s.since = time.Now(); ctx.Err() == nil; {
+		seen := s.look(ctx)
+		if ctx.Err() != nil {
 			return
-		case failed != nil:
-			say("The guest has address %s on bridge %s, but its ports cannot be published: %s", addr, s.of.Bridge, failed)
-		case addr.IsValid() && addr != known:
-			say("The guest's address on bridge %s is %s, as %s says%s", s.of.Bridge, addr, by, s.andPorts())
-			known = addr
-		case !known.IsValid() && time.Since(began) >= searchPatience:
-			say("The guest's address on bridge %s is not known after %s%s: %s. It is looked for on and on; "+
-				"is there somebody on that bridge who gives the guest an address?",
-				s.of.Bridge, searchPatience, s.butPorts(), strings.Join(tried, "; "))
 		}
-		if addr.IsValid() && failed == nil {
+		err := s.conclude(ctx, seen)
+		if errors.Is(err, errGone) || len(s.of.Ports) == 0 && (s.known.IsValid() || s.told) {
+			return
+		}
+		if err == nil && seen.addr.IsValid() {
+			s.stopHearing()
 			wait(ctx, confirmEvery)
 		} else {
-			s.listen(ctx, s.pace(time.Since(began)))
+			s.listen(ctx, s.pace())
 		}
 	}
 }
 
 // pace is how long to wait before the next look for an address that is not known.
-func (s *search) pace(since time.Duration) time.Duration {
-	if since < searchPatience {
+func (s *search) pace() time.Duration {
+	if time.Since(s.since) < searchPatience {
 		return searchEvery
 	}
 	return confirmEvery
 }
 
-func (s *search) andPorts() string {
-	if len(s.of.Ports) == 0 {
-		return ""
-	}
-	return "; its ports are published: " + labelsText(s.of.Ports)
+// sight is what came of a look for a guest's address.
+type sight struct {
+	addr  netip.Addr // invalid: it was not found
+	by    string     // what says so
+	tried []string   // what was tried in vain
+	taken error      // why the address that was known is another machine's now
 }
 
-func (s *search) butPorts() string {
+// conclude has the ports follow the guest, and tells of it.
+func (s *search) conclude(ctx context.Context, seen sight) error {
+	switch on := s.of.Bridge; {
+	case seen.addr.IsValid() && seen.addr == s.known:
+		s.since, s.told = time.Now(), false
+	case seen.addr.IsValid():
+		held, err := s.move(ctx, seen.addr)
+		if err != nil {
+			s.tellOnce(err, "The guest has address %s on bridge %s, but its ports cannot be published: %s", seen.addr, on, short(err))
+			return err
+		}
+		s.known, s.since, s.told = seen.addr, time.Now(), false
+		s.tell("The guest's address on bridge %s is %s, as %s says%s", on, seen.addr, seen.by, s.publishedBut(held))
+	case seen.taken != nil:
+		if _, err := s.move(ctx, netip.Addr{}); err != nil {
+			return err
+		}
+		s.tell("The guest's address %s on bridge %s is another machine's now%s: %s", s.known, on, s.ports(", and its ports are not published any more (%s)"), seen.taken)
+		s.known, s.since = netip.Addr{}, time.Now()
+	case time.Since(s.since) < searchPatience:
+	case s.known.IsValid():
+		s.tellOnce(nil, "The guest has not answered at %s on bridge %s for %s, where its ports lead (%s): %s",
+			s.known, on, searchPatience, labelsText(s.of.Ports), strings.Join(seen.tried, "; "))
+	case len(s.of.Ports) == 0:
+		s.told = true // nobody needs to know
+	default:
+		s.tellOnce(nil, "The guest's address on bridge %s is not known after %s%s: %s. It is looked for on and on; "+
+			"is there somebody on that bridge who gives the guest an address?",
+			on, searchPatience, s.ports(", and its ports are not published (%s)"), strings.Join(seen.tried, "; "))
+	}
+	return nil
+}
+
+// tellOnce tells of a trouble that lasts.
+func (s *search) tellOnce(err error, format string, args ...any) {
+	if !s.told && !errors.Is(err, errGone) {
+		s.told = true
+		s.tell(format, args...)
+	}
+}
+
+// ports completes a sentence, if there are any.
+func (s *search) ports(format string) string {
 	if len(s.of.Ports) == 0 {
 		return ""
 	}
-	return ", and its ports are not published (" + labelsText(s.of.Ports) + ")"
+	return fmt.Sprintf(format, labelsText(s.of.Ports))
+}
+
+func (s *search) publishedBut(held []string) string {
+	published := slices.DeleteFunc(slices.Clone(s.of.Ports), func(p vm.Port) bool { return slices.Contains(held, p.Label) })
+	if len(published) == 0 {
+		return ""
+	}
+	return "; published for it: " + labelsText(published)
 }
 
 func labelsText(ports []vm.Port) string {
@@ -117,83 +173,152 @@ func labelsText(ports []vm.Port) string {
 	return strings.Join(labels, ", ")
 }
 
-// look returns the guest's address, which is the one that is known if that is its
-// own still, and what says so. Where there is none it returns what was tried.
-func (s *search) look(ctx context.Context, known netip.Addr) (addr netip.Addr, by string, tried []string) {
-	if known.IsValid() && s.confirm(ctx, known) == nil {
-		return known, "", nil
+// look finds the guest's address: the one that is known if that is its own still.
+func (s *search) look(ctx context.Context) (seen sight) {
+	if s.known.IsValid() {
+		err := s.confirm(ctx, s.known)
+		if err == nil {
+			return sight{addr: s.known}
+		}
+		seen.tried = append(seen.tried, err.Error())
+		if errors.As(err, new(takenError)) {
+			seen.taken = err
+		}
 	}
 	for _, source := range []struct {
-		by    string
-		addrs func(context.Context) ([]netip.Addr, error)
+		by     string
+		claims func(context.Context) ([]netip.Addr, error)
 	}{
 		{"its agent", s.toldByAgent},
 		{"ARP", s.heardByARP},
 	} {
-		addrs, err := source.addrs(ctx)
-		if err != nil {
-			tried = append(tried, fmt.Sprintf("%s tells nothing (%s)", source.by, err))
-			continue
+		claims, err := source.claims(ctx)
+		switch {
+		case err != nil:
+			seen.tried = append(seen.tried, fmt.Sprintf("%s tells nothing (%s)", source.by, short(err)))
+		case len(claims) == 0:
+			seen.tried = append(seen.tried, fmt.Sprintf("%s tells of no IPv4 address of %s", source.by, s.of.MAC))
 		}
-		if len(addrs) == 0 {
-			tried = append(tried, fmt.Sprintf("%s tells of no IPv4 address of the interface (%s)", source.by, s.of.MAC))
-		}
-		for _, addr := range addrs {
-			err := s.confirm(ctx, addr)
-			if err == nil {
-				return addr, source.by, nil
+		for _, addr := range claims[:min(len(claims), mostClaims)] {
+			if addr == s.known {
+				continue
 			}
-			tried = append(tried, fmt.Sprintf("%s tells of %s, but %s", source.by, addr, err))
+			if err := s.confirm(ctx, addr); err != nil {
+				seen.tried = append(seen.tried, fmt.Sprintf("%s tells of %s, but %s", source.by, addr, err))
+				continue
+			}
+			seen.addr, seen.by = addr, source.by
+			return seen
 		}
 	}
-	return netip.Addr{}, "", tried
+	return seen
 }
 
-func (s *search) toldByAgent(ctx context.Context) ([]netip.Addr, error) {
+// short is an error that may be as long as a guest likes.
+func short(err error) string {
+	text := []rune(err.Error())
+	if len(text) > longestReason {
+		return string(text[:longestReason]) + "…"
+	}
+	return string(text)
+}
+
+func (s *search) toldByAgent(ctx context.Context) (claims []netip.Addr, err error) {
+	began := time.Now()
+	if began.Before(s.askNext) {
+		return nil, s.silent
+	}
 	all, err := s.agent(ctx, s.vm)
-	return slices.DeleteFunc(all[s.of.MAC], func(a netip.Addr) bool { return !isOfOneMachine(a) }), err
+	if s.silent = err; err != nil && time.Since(began) >= slowAgent {
+		s.askNext = time.Now().Add(slowAgentEvery)
+	}
+	for _, addr := range all[s.of.MAC] {
+		if isOfOneMachine(addr) {
+			claims = append(claims, addr)
+		}
+	}
+	return claims, err
 }
 
-// heardByARP lists whom the host has heard, and whom it has spoken to.
+// heardByARP lists what the guest was heard to claim, and what the host remembers.
 func (s *search) heardByARP(context.Context) ([]netip.Addr, error) {
-	addrs := slices.Clone(s.heard)
+	claims := slices.Clone(s.claims)
 	neighbors, err := s.lan.Neighbors(s.of.Bridge)
 	for _, n := range neighbors {
-		if n.MAC == s.of.MAC && isOfOneMachine(n.Addr) && !slices.Contains(addrs, n.Addr) {
-			addrs = append(addrs, n.Addr)
+		if n.MAC == s.of.MAC && isOfOneMachine(n.Addr) && !slices.Contains(claims, n.Addr) {
+			claims = append(claims, n.Addr)
 		}
 	}
-	return addrs, err
+	if len(claims) == 0 {
+		err = errors.Join(s.deaf, err)
+	}
+	return claims, err
 }
 
 // isOfOneMachine tells whether an address is one that a guest can be reached by.
 func isOfOneMachine(a netip.Addr) bool { return a.Is4() && a.IsGlobalUnicast() }
 
-// confirm fails where an address is not the guest's.
+// takenError says which other machine has an address.
+type takenError string
+
+func (mac takenError) Error() string { return string(mac) + " answers there" }
+
+var errNobody = errors.New("nobody answers there")
+
+// confirm fails where an address is not the guest's alone.
 func (s *search) confirm(ctx context.Context, addr netip.Addr) error {
-	switch mac, err := s.lan.WhoHas(ctx, s.of.Bridge, addr); {
-	case err != nil:
+	macs, err := s.lan.WhoHas(ctx, s.of.Bridge, addr)
+	if err != nil {
 		return err
-	case mac == "":
-		return errors.New("nobody answers there")
-	case mac != s.of.MAC:
-		return fmt.Errorf("that is the address of %s", mac)
+	}
+	for _, mac := range macs {
+		if !slices.Contains(s.own, mac) {
+			return takenError(mac)
+		}
+	}
+	if len(macs) == 0 {
+		return errNobody
 	}
 	return nil
 }
 
 // listen takes note of the addresses that the guest is heard to have, for some time.
 func (s *search) listen(ctx context.Context, during time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, during)
-	defer cancel()
-	for n := range s.lan.Hear(ctx, s.of.Bridge) {
-		if n.MAC != s.of.MAC || !isOfOneMachine(n.Addr) {
-			continue
+	if s.hearing == nil {
+		hearing, hush := context.WithCancel(ctx)
+		if s.hearing, s.deaf = s.lan.Hear(hearing, s.of.Bridge); s.deaf != nil {
+			hush()
+		} else {
+			s.hush = hush
 		}
-		others := slices.DeleteFunc(s.heard, func(a netip.Addr) bool { return a == n.Addr })
-		s.heard = append([]netip.Addr{n.Addr}, others[:min(len(others), mostHeard-1)]...)
 	}
-	<-ctx.Done() // there may be nothing to be heard
+	for over := time.After(during); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-over:
+			return
+		case n, goesOn := <-s.hearing:
+			if !goesOn { // the bridge is gone
+				s.stopHearing()
+			} else if n.MAC == s.of.MAC && isOfOneMachine(n.Addr) {
+				s.claim(n.Addr)
+			}
+		}
+	}
+}
+
+// claim remembers an address of the guest's, the last one first.
+func (s *search) claim(addr netip.Addr) {
+	others := slices.DeleteFunc(s.claims, func(a netip.Addr) bool { return a == addr })
+	s.claims = append([]netip.Addr{addr}, others[:min(len(others), mostClaims-1)]...)
+}
+
+func (s *search) stopHearing() {
+	if s.hush != nil {
+		s.hush()
+	}
+	s.hearing, s.hush = nil, nil
 }
 
 // wait waits for some time, or until the context ends.

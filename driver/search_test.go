@@ -21,10 +21,13 @@ import (
 // lan is a bridge in memory, and those who are on it.
 type lan struct {
 	mu     sync.Mutex              // guards the fields below
-	owners map[netip.Addr]string   // who answers for an address
+	owners map[netip.Addr][]string // who answers for an address
 	known  []bridge.Neighbor       // to the host
 	says   chan bridge.Neighbor    // what is heard
 	agent  map[string][]netip.Addr // nil: there is none
+	slow   time.Duration           // that the agent takes
+	asked  int                     // it was, so often
+	deaf   bool                    // one cannot listen
 }
 
 func (l *lan) Neighbors(string) ([]bridge.Neighbor, error) {
@@ -33,16 +36,19 @@ func (l *lan) Neighbors(string) ([]bridge.Neighbor, error) {
 	return slices.Clone(l.known), nil
 }
 
-func (l *lan) WhoHas(_ context.Context, _ string, addr netip.Addr) (string, error) {
+func (l *lan) WhoHas(_ context.Context, _ string, addr netip.Addr) ([]string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !netip.MustParsePrefix("192.0.2.0/24").Contains(addr) {
-		return "", bridge.ErrNotOnBridge
+		return nil, bridge.ErrNotOnBridge
 	}
-	return l.owners[addr], nil
+	return slices.Clone(l.owners[addr]), nil
 }
 
-func (l *lan) Hear(ctx context.Context, _ string) <-chan bridge.Neighbor {
+func (l *lan) Hear(ctx context.Context, _ string) (<-chan bridge.Neighbor, error) {
+	if l.deaf {
+		return nil, errors.New("not allowed")
+	}
 	heard := make(chan bridge.Neighbor)
 	go func() {
 		defer close(heard)
@@ -55,12 +61,14 @@ func (l *lan) Hear(ctx context.Context, _ string) <-chan bridge.Neighbor {
 			}
 		}
 	}()
-	return heard
+	return heard, nil
 }
 
 func (l *lan) addresses(context.Context, string) (map[string][]netip.Addr, error) {
+	time.Sleep(l.slow)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.asked++
 	if l.agent == nil {
 		return nil, errors.New("there is none")
 	}
@@ -89,7 +97,9 @@ func addrs(texts ...string) (all []netip.Addr) {
 type searched struct {
 	mu    sync.Mutex
 	lines []string
-	fail  error // the answer to what was found
+	held  []string // the answer to what was found
+	fail  error
+	ended chan struct{}
 }
 
 func (s *searched) tell(format string, args ...any) {
@@ -106,30 +116,34 @@ func (s *searched) since() (lines []string) {
 	return lines
 }
 
-// begin searches on a bridge until the test ends. fail is the answer to what is found.
-func begin(t *testing.T, l *lan, known netip.Addr, fail error) *searched {
+// begin searches on a bridge until the test ends. change changes how, nil: as usual.
+func begin(t *testing.T, l *lan, change func(*search, *searched)) *searched {
 	t.Helper()
-	came := searched{fail: fail}
+	var came searched
 	s := search{
 		agent: l.addresses, lan: l, vm: "web",
-		of: vm.Interface{Bridge: "br0", MAC: ownMAC, Ports: []vm.Port{{Label: "http"}, {Label: "ssh"}}},
-		found: func(_ context.Context, addr netip.Addr) error {
+		of:  vm.Interface{Bridge: "br0", MAC: ownMAC, Ports: []vm.Port{{Label: "http"}, {Label: "ssh"}}},
+		own: []string{ownMAC},
+		move: func(_ context.Context, addr netip.Addr) ([]string, error) {
 			came.tell("published at %s", addr)
 			came.mu.Lock()
 			defer came.mu.Unlock()
-			return came.fail
+			return came.held, came.fail
 		},
 		tell: came.tell,
 	}
+	if change != nil {
+		change(&s, &came)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
+	came.ended = make(chan struct{})
 	go func() {
-		defer close(ended)
-		s.run(ctx, known)
+		defer close(came.ended)
+		s.run(ctx)
 	}()
 	t.Cleanup(func() {
 		cancel()
-		<-ended
+		<-came.ended
 	})
 	return &came
 }
@@ -144,12 +158,12 @@ func mustTell(t *testing.T, what string, got []string, want ...string) {
 func foundBy(by string) []string {
 	return []string{
 		"published at 192.0.2.5",
-		"The guest's address on bridge br0 is 192.0.2.5, as " + by + " says; its ports are published: http, ssh",
+		"The guest's address on bridge br0 is 192.0.2.5, as " + by + " says; published for it: http, ssh",
 	}
 }
 
 func TestAddressIsFound(t *testing.T) {
-	own := addrs("192.0.2.5")[0]
+	own, second, victim := addrs("192.0.2.5")[0], addrs("192.0.2.6")[0], addrs("192.0.2.9")[0]
 	for _, test := range []struct {
 		name string
 		lan  *lan
@@ -157,20 +171,22 @@ func TestAddressIsFound(t *testing.T) {
 		want []string
 	}{
 		{"by the agent", &lan{agent: map[string][]netip.Addr{ownMAC: addrs("::1", "fe80::1", "169.254.1.1", "192.0.2.5")}}, nil, foundBy("its agent")},
-		{"by another interface of the agent's", &lan{agent: map[string][]netip.Addr{otherMAC: addrs("192.0.2.5")}}, nil, nil},
-		{"of others, by the agent", &lan{agent: map[string][]netip.Addr{ownMAC: addrs("192.0.2.9", "198.51.100.1", "192.0.2.5")}}, nil, foundBy("its agent")},
-		{"as it is heard", &lan{}, []bridge.Neighbor{{MAC: otherMAC, Addr: own}, {MAC: ownMAC, Addr: addrs("192.0.2.9")[0]}, {MAC: ownMAC, Addr: own}}, foundBy("ARP")},
-		{"of whom the host has spoken to", &lan{known: []bridge.Neighbor{{MAC: otherMAC, Addr: addrs("192.0.2.9")[0]}, {MAC: ownMAC, Addr: own}}}, nil, foundBy("ARP")},
+		{"by another interface of the agent's", &lan{agent: map[string][]netip.Addr{otherMAC: {own}}}, nil, nil},
+		{"behind those of others, by the agent", &lan{agent: map[string][]netip.Addr{ownMAC: {victim, addrs("198.51.100.1")[0], own}}}, nil, foundBy("its agent")},
+		{"behind more than anybody looks at", &lan{agent: map[string][]netip.Addr{ownMAC: append(addrs("192.0.2.21", "192.0.2.22", "192.0.2.23", "192.0.2.24"), own)}}, nil, nil},
+		{"that another answers for, too", &lan{agent: map[string][]netip.Addr{ownMAC: {second}}}, nil, nil},
+		{"as it is heard", &lan{}, []bridge.Neighbor{{MAC: otherMAC, Addr: own}, {MAC: ownMAC, Addr: victim}, {MAC: ownMAC, Addr: own}}, foundBy("ARP")},
+		{"that the host remembers", &lan{known: []bridge.Neighbor{{MAC: otherMAC, Addr: victim}, {MAC: ownMAC, Addr: own}}}, nil, foundBy("ARP")},
 		{"nowhere", &lan{}, nil, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				test.lan.owners = map[netip.Addr]string{own: ownMAC, addrs("192.0.2.9")[0]: otherMAC}
+				test.lan.owners = map[netip.Addr][]string{own: {ownMAC}, second: {ownMAC, otherMAC}, victim: {otherMAC}}
 				test.lan.says = make(chan bridge.Neighbor, len(test.says))
 				for _, n := range test.says {
 					test.lan.says <- n
 				}
-				came := begin(t, test.lan, netip.Addr{}, nil)
+				came := begin(t, test.lan, nil)
 				time.Sleep(2 * searchEvery)
 				mustTell(t, test.name, came.since(), test.want...)
 			})
@@ -178,24 +194,38 @@ func TestAddressIsFound(t *testing.T) {
 	}
 }
 
+// A guest with two interfaces on a bridge answers by either for both addresses.
+func TestAddressOfOneOfSeveralInterfacesIsFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own := addrs("192.0.2.5")[0]
+		l := &lan{owners: map[netip.Addr][]string{own: {otherMAC}}, agent: map[string][]netip.Addr{ownMAC: {own}}}
+		came := begin(t, l, func(s *search, _ *searched) { s.own = append(s.own, otherMAC) })
+		time.Sleep(searchEvery)
+		mustTell(t, "by the other one", came.since(), foundBy("its agent")...)
+	})
+}
+
 func TestAddressThatIsNotFoundIsToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		victim := addrs("192.0.2.9")[0]
 		l := &lan{
-			owners: map[netip.Addr]string{addrs("192.0.2.9")[0]: otherMAC},
-			known:  []bridge.Neighbor{{MAC: ownMAC, Addr: addrs("192.0.2.9")[0]}},
+			deaf:   true,
+			owners: map[netip.Addr][]string{victim: {otherMAC}},
+			known:  []bridge.Neighbor{{MAC: ownMAC, Addr: victim}},
 		}
-		came := begin(t, l, netip.Addr{}, nil)
+		came := begin(t, l, nil)
 		time.Sleep(searchPatience - time.Second)
 		mustTell(t, "before its time is over", came.since())
 		time.Sleep(time.Minute)
 		mustTell(t, "afterwards", came.since(), "The guest's address on bridge br0 is not known after 5m0s, "+
 			"and its ports are not published (http, ssh): its agent tells nothing (there is none); "+
-			"ARP tells of 192.0.2.9, but that is the address of "+otherMAC+". It is looked for on and on; "+
+			"ARP tells of 192.0.2.9, but "+otherMAC+" answers there. It is looked for on and on; "+
 			"is there somebody on that bridge who gives the guest an address?")
+		l.change(func() { l.known = nil }) // another reason is no other trouble
 		time.Sleep(time.Hour)
 		mustTell(t, "an hour later", came.since())
 		l.change(func() {
-			l.owners[addrs("192.0.2.5")[0]] = ownMAC
+			l.owners[addrs("192.0.2.5")[0]] = []string{ownMAC}
 			l.agent = map[string][]netip.Addr{ownMAC: addrs("192.0.2.5")}
 		})
 		time.Sleep(2 * confirmEvery)
@@ -203,12 +233,31 @@ func TestAddressThatIsNotFoundIsToldOnce(t *testing.T) {
 	})
 }
 
+func TestWhatAGuestSaysIsToldInShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lan{}
+		came := begin(t, l, func(s *search, _ *searched) {
+			s.agent = func(context.Context, string) (map[string][]netip.Addr, error) {
+				return nil, errors.New(strings.Repeat("hostile ", 10_000))
+			}
+		})
+		time.Sleep(searchPatience + confirmEvery)
+		for _, line := range came.since() {
+			if len(line) > 1000 {
+				t.Errorf("an event has %d bytes", len(line))
+			}
+		}
+	})
+}
+
 func TestAddressIsFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, second := addrs("192.0.2.4")[0], addrs("192.0.2.5")[0]
-		l := &lan{owners: map[netip.Addr]string{first: ownMAC, second: ownMAC}}
-		came := begin(t, l, first, nil)
-		l.change(func() { l.agent = map[string][]netip.Addr{ownMAC: {second, first}} })
+		l := &lan{
+			owners: map[netip.Addr][]string{first: {ownMAC}, second: {ownMAC}},
+			agent:  map[string][]netip.Addr{ownMAC: {second, first}},
+		}
+		came := begin(t, l, func(s *search, _ *searched) { s.known = first })
 		time.Sleep(time.Hour)
 		mustTell(t, "as long as it answers at the first", came.since())
 		l.change(func() { delete(l.owners, first) })
@@ -216,15 +265,37 @@ func TestAddressIsFollowed(t *testing.T) {
 		mustTell(t, "when it answers at the second alone", came.since(), foundBy("its agent")...)
 		l.change(func() { delete(l.owners, second) })
 		time.Sleep(time.Hour)
-		mustTell(t, "while it does not answer", came.since())
+		mustTell(t, "while it does not answer", came.since(), "The guest has not answered at 192.0.2.5 on bridge br0 for 5m0s, "+
+			"where its ports lead (http, ssh): nobody answers there; its agent tells of 192.0.2.4, but nobody answers there; "+
+			"ARP tells of no IPv4 address of "+ownMAC)
+		l.change(func() { l.owners[second] = []string{ownMAC} })
+		time.Sleep(time.Hour)
+		mustTell(t, "when it answers again", came.since())
+	})
+}
+
+// What was a guest's address once may be another machine's.
+func TestPortsLeadToNoOtherMachine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own := addrs("192.0.2.5")[0]
+		l := &lan{owners: map[netip.Addr][]string{own: {ownMAC}}}
+		came := begin(t, l, func(s *search, _ *searched) { s.known = own })
+		time.Sleep(time.Hour)
+		mustTell(t, "as long as it is the guest's", came.since())
+		l.change(func() { l.owners[own] = []string{ownMAC, otherMAC} })
+		time.Sleep(confirmEvery + time.Second)
+		mustTell(t, "when another has it", came.since(), "published at invalid IP",
+			"The guest's address 192.0.2.5 on bridge br0 is another machine's now, and its ports are not published any more (http, ssh): "+otherMAC+" answers there")
+		time.Sleep(confirmEvery)
+		mustTell(t, "afterwards", came.since())
 	})
 }
 
 func TestPortsThatCannotBePublishedAreTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		own := addrs("192.0.2.5")[0]
-		l := &lan{owners: map[netip.Addr]string{own: ownMAC}, agent: map[string][]netip.Addr{ownMAC: {own}}}
-		came := begin(t, l, netip.Addr{}, errors.New("port 80 is VM b's"))
+		l := &lan{owners: map[netip.Addr][]string{own: {ownMAC}}, agent: map[string][]netip.Addr{ownMAC: {own}}}
+		came := begin(t, l, func(_ *search, came *searched) { came.fail = errors.New("port 80 is VM b's") })
 		time.Sleep(3*searchEvery + time.Second)
 		told := came.since()
 		events := slices.DeleteFunc(slices.Clone(told), func(line string) bool { return strings.HasPrefix(line, "published") })
@@ -234,9 +305,48 @@ func TestPortsThatCannotBePublishedAreTriedAgain(t *testing.T) {
 			t.Errorf("it was tried %d times, want it to be tried again", len(told)-1)
 		}
 		came.mu.Lock()
-		came.fail = nil
+		came.fail, came.held = nil, []string{"ssh"}
 		came.mu.Unlock()
 		time.Sleep(2 * searchEvery)
-		mustTell(t, "when it does not", came.since(), foundBy("its agent")...)
+		mustTell(t, "when it does not", came.since(), "published at 192.0.2.5",
+			"The guest's address on bridge br0 is 192.0.2.5, as its agent says; published for it: http")
+	})
+}
+
+func TestSearchEnds(t *testing.T) {
+	own := addrs("192.0.2.5")[0]
+	for name, change := range map[string]func(*search, *searched){
+		"of a VM that is gone": func(_ *search, came *searched) { came.fail = errGone },
+		"of an interface without ports, when it was told where it is": func(s *search, _ *searched) { s.of.Ports = nil },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := &lan{owners: map[netip.Addr][]string{own: {ownMAC}}, agent: map[string][]netip.Addr{ownMAC: {own}}}
+			came := begin(t, l, change)
+			<-came.ended
+			for _, line := range came.since() {
+				if strings.Contains(line, "cannot be published") {
+					t.Errorf("%s: it was told that %q", name, line)
+				}
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		came := begin(t, &lan{}, func(s *search, _ *searched) { s.of.Ports = nil })
+		<-came.ended
+		mustTell(t, "of an interface without ports that is not found", came.since())
+	})
+}
+
+// Others wait for an agent that does not answer.
+func TestSlowAgentIsAskedSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lan{slow: 5 * time.Second}
+		begin(t, l, nil)
+		time.Sleep(4 * time.Minute)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.asked < 2 || l.asked > 4 {
+			t.Errorf("in 4 minutes it was asked %d times, want about once a minute", l.asked)
+		}
 	})
 }

@@ -75,7 +75,7 @@ func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.D
 	d.tell(cfg, "Started VM %s%s%s", spec.Name, executedBy(spec.Accel), at(network))
 
 	t := newTask(cfg, spec.Name, time.Now(), network)
-	t.published = publications(spec, addrs)
+	t.published = append([]vm.Publication{}, publications(spec, addrs)...)
 	handle, err := t.handle()
 	if err != nil {
 		return nil, nil, errors.Join(err, machines.discard(d.ctx, spec.Name, undone))

@@ -34,7 +34,7 @@ type task struct {
 	asked     hypervisor.Way   // to shut down, by StopTask
 	exit      vm.Exit
 	taps      []vm.Tap                  // nil: not known yet
-	published []vm.Publication          // nil: not known, or nothing
+	published []vm.Publication          // nil: not known
 	found     map[string]vm.Publication // at addresses that the guest was found to have, by hardware address
 	finding   bool                      // what is published at such an address is being changed
 }

@@ -116,14 +116,14 @@ func (d *Driver) isGone(ctx context.Context, m *machines, name string) bool {
 
 // learn finds out what the VM has on the host's network, if that is not known. It
 // returns the interfaces whose addresses are to be found, once.
-func (t *task) learn(ctx context.Context, host libvirtHost) (search []vm.Interface) {
+func (t *task) learn(ctx context.Context, host libvirtHost) []sought {
 	t.mu.Lock()
 	known, published := t.taps != nil, t.published
 	t.mu.Unlock()
 	if known {
 		return nil
 	}
-	taps, journal, found, err := readNetwork(ctx, host, t.vm)
+	taps, journal, noted, err := readNetwork(ctx, host, t.vm)
 	if err == nil && published == nil {
 		published, err = t.publishes(ctx, host, journal, taps)
 	}
@@ -133,20 +133,15 @@ func (t *task) learn(ctx context.Context, host libvirtHost) (search []vm.Interfa
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.taps, t.published = append([]vm.Tap{}, taps...), published
-	for _, i := range journal.Interfaces {
-		if i.Bridge == "" || i.Network != "" || i.Address.IsValid() {
-			continue
-		}
-		search = append(search, i)
-		if addr, is := found[i.MAC]; is {
-			t.noteFound(i, addr)
-		}
+	search := toBeFound(journal.Interfaces)
+	for _, i := range search {
+		t.noteFound(i.Interface, noted[i.MAC])
 	}
 	return search
 }
 
 func readNetwork(ctx context.Context, host libvirtHost, name string) (
-	taps []vm.Tap, journal domxml.Journal, found map[string]netip.Addr, err error,
+	taps []vm.Tap, journal domxml.Journal, noted map[string]netip.Addr, err error,
 ) {
 	if taps, err = host.Taps(ctx, name); err != nil {
 		return nil, journal, nil, err
@@ -154,8 +149,8 @@ func readNetwork(ctx context.Context, host libvirtHost, name string) (
 	if journal, err = host.Journal(ctx, name); err != nil {
 		return nil, journal, nil, err
 	}
-	found, err = host.AddressesNoted(ctx, name)
-	return taps, journal, found, err
+	noted, err = host.AddressesNoted(ctx, name)
+	return taps, journal, noted, err
 }
 
 // publishes is what a task publishes that was started by a plugin before this one,
@@ -180,7 +175,8 @@ func (t *task) publishes(ctx context.Context, host libvirtHost, journal domxml.J
 			all = append(all, vm.Publication{VM: t.vm, Bridge: i.Bridge, Guest: guest, Ports: i.Ports})
 		}
 	}
-	if all == nil {
+	tellsBridges := func(i vm.Interface) bool { return i.Bridge != "" }
+	if all == nil && !slices.ContainsFunc(journal.Interfaces, tellsBridges) {
 		all = publishedBefore(t.cfg, t.vm, t.network, taps)
 	}
 	return all, nil

@@ -140,7 +140,7 @@ func TestAddressOnABridgeOfOthersIsFound(t *testing.T) {
 	g := guest{Name: "found", Cmds: serveShell}
 	j := submit(t, g.Name, strings.Replace(g.hcl(t), `name  = "virbr0"`, `name = "`+lan+`"`, 1))
 	a := j.waitRunning()
-	j.waitEvent(tinyTimeout, "The guest's address on bridge "+lan+" is 10.98.0.", "as ARP says; its ports are published: http")
+	j.waitEvent(tinyTimeout, "The guest's address on bridge "+lan+" is 10.98.0.", "as ARP says; published for it: http")
 	url := a.url(t, "http", "/cgi-bin/sh")
 	answers := func(after string) {
 		t.Helper()

@@ -13,6 +13,9 @@ import (
 const (
 	// addressesWithin is how long a guest's agent has to tell its addresses.
 	addressesWithin = 10 * time.Second
+	// agentResponseWithin is the same of each of its answers, in seconds. A request to
+	// shut down is not bound by it.
+	agentResponseWithin = 5
 	// mostAddressees is how many are asked that at once.
 	mostAddressees = 4
 )
@@ -32,6 +35,11 @@ func (h *Host) AgentAddresses(ctx context.Context, name string) (map[string][]ne
 	}
 	all := make(map[string][]netip.Addr)
 	err := h.apart(ctx, addressesWithin, name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+		// libvirt would wait for an answer as long as the VM runs, and keep one of its
+		// workers for that, whether or not anybody waits for it.
+		if _, err := c.DomainAgentSetResponseTimeout(d, agentResponseWithin, 0); err != nil {
+			return err
+		}
 		interfaces, err := c.DomainInterfaceAddresses(d, uint32(libvirt.DomainInterfaceAddressesSrcAgent), 0)
 		for _, i := range interfaces {
 			for _, mac := range i.Hwaddr {
@@ -53,14 +61,18 @@ func (h *Host) AgentAddresses(ctx context.Context, name string) (map[string][]ne
 
 // apart calls fn with a domain on a connection of its own, which is closed when the
 // time is over: for what takes as long as the guest likes.
-func (h *Host) apart(ctx context.Context, within time.Duration, name string, fn func(*libvirt.Libvirt, libvirt.Domain) error) error {
+func (h *Host) apart(ctx context.Context, within time.Duration, name string, fn func(*libvirt.Libvirt, libvirt.Domain) error) (err error) {
 	conn, err := dial(ctx, h.sockets)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	given := time.AfterFunc(within, func() { conn.Close() })
-	defer given.Stop()
+	defer func() {
+		if !given.Stop() && err != nil {
+			err = fmt.Errorf("no answer within %s", within)
+		}
+	}()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	if err := h.login.to(conn); err != nil {
 		return err

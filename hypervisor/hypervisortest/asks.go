@@ -30,7 +30,7 @@ func (m *Memory) AgentAddresses(_ context.Context, name string) (all map[string]
 		if d.addresses == nil {
 			return errors.New("the guest has no agent")
 		}
-		all = d.addresses
+		all = maps.Clone(d.addresses)
 		return nil
 	})
 	return all, err

@@ -130,10 +130,12 @@ func testUnknown(t *testing.T, s Subject) {
 	_, guest := s.Guest(ctx, name)
 	_, journal := s.Journal(ctx, name)
 	_, addresses := s.AgentAddresses(ctx, name)
+	_, noted := s.AddressesNoted(ctx, name)
 	for what, err := range map[string]error{
 		"Running": running, "Guest": guest, "Journal": journal, "AgentAddresses": addresses,
 		"Start": s.Start(ctx, name), "Resume": s.Resume(ctx, name), "Suspend": s.Suspend(ctx, name), "Shutdown": s.shutdown(ctx, name),
-		"AskAgent": s.AskAgent(ctx, name), "PressPowerButton": s.PressPowerButton(ctx, name), "NoteStop": s.NoteStop(ctx, name, time.Now()), "SetCPUShares": s.SetCPUShares(ctx, name, 1024),
+		"AskAgent": s.AskAgent(ctx, name), "PressPowerButton": s.PressPowerButton(ctx, name), "NoteStop": s.NoteStop(ctx, name, time.Now()), "NoteAddresses": s.NoteAddresses(ctx, name, nil), "AddressesNoted": noted,
+		"SetCPUShares": s.SetCPUShares(ctx, name, 1024),
 	} {
 		mustBeUnknown(t, what, err)
 	}
