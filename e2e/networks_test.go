@@ -69,7 +69,7 @@ func TestSeveralInterfacesOfEveryKind(t *testing.T) {
 	})
 	// The same VM, after a restart of all that serves it.
 	killPlugin(t)
-	command(t, "nft", "delete", "table", "ip", "nomad_virt")
+	command(t, "nft", "delete", "table", "inet", "nomad_virt")
 	eventually(t, 2*backWithin, "both ports", func() error {
 		for _, url := range []string{a.url(t, "http", "/cgi-bin/sh"), lanURL} {
 			if _, err := try(lab, "far", "curl", "-sf", "--max-time", "2", "--data", "true", url); err != nil {

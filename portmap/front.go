@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"strings"
 )
@@ -24,18 +25,24 @@ type front interface {
 // comment tells a person, and us, whose a rule in another's chain is.
 const comment = "nomad-driver-virt: published ports"
 
-// fronts of IPv4.
-var fronts = []front{
-	iptablesFront{"iptables"},
-	nftablesFront{"ip"},
+// family is a version of IP.
+type family struct {
+	name   string
+	has    func(netip.Addr) bool
+	fronts []front
+}
+
+var families = []family{
+	{"IPv4", netip.Addr.Is4, []front{iptablesFront{"iptables"}, nftablesFront{"ip"}}},
+	{"IPv6", netip.Addr.Is6, []front{iptablesFront{"ip6tables"}, nftablesFront{"ip6"}}},
 }
 
 // letIn lets connections to published ports in wherever they might be rejected, or
 // no longer.
-func letIn(ctx context.Context, on bool) error {
+func (f family) letIn(ctx context.Context, on bool) error {
 	var errs []error
-	for _, f := range fronts {
-		errs = append(errs, f.letIn(ctx, on))
+	for _, front := range f.fronts {
+		errs = append(errs, front.letIn(ctx, on))
 	}
 	return errors.Join(errs...)
 }

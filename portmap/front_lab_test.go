@@ -34,6 +34,7 @@ const (
 		insert rule ip libvirt_network guest_output ip saddr 192.168.122.0/24 iif virbr0 counter accept
 		insert rule ip libvirt_network guest_input oif virbr0 ip daddr 192.168.122.0/24 ct state related,established counter accept
 	`
+	libvirtAnew = "delete table ip libvirt_network\n" + libvirtChains + libvirtNetwork
 )
 
 // withLibvirtsNftables has libvirt's nftables back end beside the other one, or,
@@ -91,7 +92,7 @@ func TestPortsStayWhileLibvirtRestartsANetwork(t *testing.T) {
 	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1") // with nobody to look after it
 
 	for what, harm := range map[string]string{
-		"the table is made anew": "delete table ip libvirt_network\n" + libvirtChains + libvirtNetwork,
+		"the table is made anew": libvirtAnew,
 		"the chain is flushed":   "flush chain ip libvirt_network forward\ninsert rule ip libvirt_network forward jump guest_input",
 		"rules come before ours": "insert rule ip libvirt_network forward jump guest_input",
 	} {
@@ -105,6 +106,7 @@ func TestPortsStayWhileLibvirtRestartsANetwork(t *testing.T) {
 			t.Errorf("%s: rules were written though all was as it should be:\n%s\n%s", what, before, after)
 		}
 	}
+	nft(t, libvirtAnew) // the test's own harm
 }
 
 // Where libvirt uses nftables nobody needs iptables.

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -17,15 +19,46 @@ import (
 )
 
 // load reads from the kernel what is published.
-func load(ctx context.Context) (published, error) {
-	out, err := run(ctx, "", "nft", "-j", "list", "map", "ip", tableName, "ports")
+func (t *Table) load(ctx context.Context) (published, error) {
+	if !t.adopted {
+		if err := adopt(ctx); err != nil {
+			return nil, err
+		}
+		t.adopted = true
+	}
+	all, _, err := loadFamily(ctx, "inet")
+	return all, err
+}
+
+// adopt takes over what an earlier version of the driver has published, in a table
+// of IPv4 alone. In one transaction, so that no port is away meanwhile; connections
+// stay translated as they are.
+func adopt(ctx context.Context) error {
+	old, is, err := loadFamily(ctx, "ip")
+	if err != nil || !is {
+		return err
+	}
+	now, _, err := loadFamily(ctx, "inet")
+	if err != nil {
+		return err
+	}
+	maps.DeleteFunc(old, func(k port, _ target) bool { _, is := now[k]; return is })
+	text := "delete table ip " + tableName + "\n" + transaction(nil, old, now.with(nil, old))
+	_, err = run(ctx, text, "nft", "-f", "-")
+	return err
+}
+
+// loadFamily reads what is published by our table of a family, if there is one.
+func loadFamily(ctx context.Context, family string) (all published, is bool, err error) {
+	out, err := run(ctx, "", "nft", "-j", "list", "table", family, tableName)
 	if isMissing(err) {
-		return published{}, nil
+		return published{}, false, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return parseMap(out)
+	all, err = parseMaps(out)
+	return all, true, err
 }
 
 // isMissing tells nft's error of what is not there.
@@ -33,9 +66,9 @@ func isMissing(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "Error: No such file or directory")
 }
 
-// parseMap reads nft's JSON of the map of ports. An element without a comment
+// parseMaps reads nft's JSON of the maps of ports. An element without a comment
 // of ours has no owner and is left out; the kernel protects it all the same.
-func parseMap(text []byte) (published, error) {
+func parseMaps(text []byte) (published, error) {
 	type concat struct {
 		Concat []json.RawMessage `json:"concat"`
 	}
@@ -59,7 +92,7 @@ func parseMap(text []byte) (published, error) {
 	for _, object := range list.Nftables {
 		for _, e := range object.Map.Elem {
 			key, value := e[0].Elem.Val.Concat, e[1].Concat
-			name, label, bridge, ok := parseComment(e[0].Elem.Comment)
+			to, ok := parseComment(e[0].Elem.Comment)
 			if !ok || len(key) != 3 || len(value) != 2 {
 				continue
 			}
@@ -67,18 +100,17 @@ func parseMap(text []byte) (published, error) {
 			if err != nil {
 				return nil, err
 			}
-			guest, err := addrPort(value[0], value[1])
-			if err != nil {
+			if to.Guest, err = addrPort(value[0], value[1]); err != nil {
 				return nil, err
 			}
-			all[port{host, unquote(key[1])}] = target{VM: name, Label: label, Bridge: bridge, Guest: guest}
+			all[port{host, unquote(key[1])}] = to
 		}
 	}
 	return all, nil
 }
 
 func addrPort(addr, port json.RawMessage) (netip.AddrPort, error) {
-	ap, err := netip.ParseAddrPort(unquote(addr) + ":" + string(port))
+	ap, err := netip.ParseAddrPort(net.JoinHostPort(unquote(addr), string(port)))
 	if err != nil {
 		return ap, fmt.Errorf("read the table %s: %w", tableName, err)
 	}
@@ -104,6 +136,41 @@ func routeLocalnet(bridge string, on bool) error {
 	return nil
 }
 
+// mayForward is an error where the host forwards no IPv6, and what is published
+// would answer nobody but the host.
+func mayForward(own published) error {
+	if !own.chosen().isAny(netip.Addr.Is6) {
+		return nil
+	}
+	const setting = "/proc/sys/net/ipv6/conf/all/forwarding"
+	value, err := os.ReadFile(setting)
+	if err != nil {
+		return fmt.Errorf("IPv6 is off on this host: %w", err)
+	}
+	if strings.TrimSpace(string(value)) == "0" {
+		return fmt.Errorf("the host forwards no IPv6, which libvirt turns on when it starts a network with IPv6: " +
+			"sysctl -w net.ipv6.conf.all.forwarding=1 (where the host has its own routes from router " +
+			"advertisements, with accept_ra=2 on that interface before)")
+	}
+	return nil
+}
+
+// inUse tells whether a process of the host has a port.
+func inUse(k port) bool {
+	if k.Proto == "udp" {
+		socket, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(k.Host))
+		if err == nil {
+			socket.Close()
+		}
+		return err != nil
+	}
+	listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(k.Host))
+	if err == nil {
+		listener.Close()
+	}
+	return err != nil
+}
+
 // forgetFlows ends the flows whose translation is no longer right: those to
 // ports that are gone, which would go on reaching whoever has the guest's
 // address next; and those to new ports from before, which a UDP sender that
@@ -120,11 +187,18 @@ func forgetFlows(old, own published) error {
 	if len(stale) == 0 {
 		return nil
 	}
-	_, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, syscall.AF_INET, stale)
-	if err != nil {
-		return fmt.Errorf("end the flows to ports that changed: %w", err)
+	var errs []error
+	for family, has := range map[netlink.InetFamily]func(netip.Addr) bool{
+		syscall.AF_INET: netip.Addr.Is4, syscall.AF_INET6: netip.Addr.Is6,
+	} {
+		if !old.isAny(has) && !own.isAny(has) {
+			continue
+		}
+		if _, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, stale); err != nil {
+			errs = append(errs, fmt.Errorf("end the flows to ports that changed: %w", err))
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // flows are those that were sent to one of the ports.

@@ -29,11 +29,15 @@ const network = `
 mount -t tmpfs tmpfs /run
 ip link set lo up
 echo 1 >/proc/sys/net/ipv4/ip_forward
+echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
+echo 0 >/proc/sys/net/ipv6/icmp/ratelimit
 echo 0 >/proc/sys/net/ipv4/icmp_ratelimit # each refusal is told
 echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables # as where br_netfilter is not loaded
+echo 0 >/proc/sys/net/bridge/bridge-nf-call-ip6tables
 
 ip link add virbr0 type bridge
 ip addr add 192.168.122.1/24 dev virbr0
+ip addr add fd42::1/64 dev virbr0 nodad
 ip link set virbr0 up
 
 neighbour() { # name, its address, the host's address, the host's link
@@ -43,26 +47,42 @@ neighbour() { # name, its address, the host's address, the host's link
 	ip -n $1 addr add $2/24 dev eth0
 	ip -n $1 link set eth0 up
 	ip -n $1 route add default via $3
+	ip -n $1 addr add $5/64 dev eth0 nodad
+	ip -n $1 route add default via $6
 }
 for guest in one:51 two:52 evil:53; do
-	neighbour ${guest%:*} 192.168.122.${guest#*:} 192.168.122.1 v-${guest%:*}
+	neighbour ${guest%:*} 192.168.122.${guest#*:} 192.168.122.1 v-${guest%:*} fd42::${guest#*:} fd42::1
 	ip link set v-${guest%:*} master virbr0
 done
-neighbour far 10.99.0.1 10.99.0.2 uplink
+neighbour far 10.99.0.1 10.99.0.2 uplink fd99::1 fd99::2
 ip addr add 10.99.0.2/24 dev uplink
-neighbour wire 10.98.0.1 10.98.0.2 wire
+ip addr add fd99::2/64 dev uplink nodad
+neighbour wire 10.98.0.1 10.98.0.2 wire fd98::1 fd98::2
 ip addr add 10.98.0.2/24 dev wire
+ip addr add fd98::2/64 dev wire nodad
 for name in evil wire; do
 	ip netns exec $name sh -c 'echo 1 >/proc/sys/net/ipv4/conf/eth0/route_localnet'
 done
 ip -n evil route add 127.0.0.1/32 via 192.168.122.1 src 192.168.122.53
 ip -n wire route add 127.0.0.1/32 via 10.98.0.2 src 10.98.0.1
 
-# What libvirt's iptables back end does for a NAT network.
+`
+
+// firewall is what libvirt's iptables back end does for a NAT network, with NAT for
+// IPv6, too.
+const firewall = `
 for chain in FWO FWI FWX; do
-	iptables -N LIBVIRT_$chain
-	iptables -I FORWARD -j LIBVIRT_$chain
+	for iptables in iptables ip6tables; do
+		$iptables -N LIBVIRT_$chain
+		$iptables -I FORWARD -j LIBVIRT_$chain
+	done
 done
+ip6tables -A LIBVIRT_FWX -i virbr0 -o virbr0 -j ACCEPT
+ip6tables -A LIBVIRT_FWI -d fd42::/64 -o virbr0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+ip6tables -A LIBVIRT_FWI -o virbr0 -j REJECT
+ip6tables -A LIBVIRT_FWO -s fd42::/64 -i virbr0 -j ACCEPT
+ip6tables -A LIBVIRT_FWO -i virbr0 -j REJECT
+ip6tables -t nat -A POSTROUTING -s fd42::/64 ! -d fd42::/64 -j MASQUERADE
 iptables -A LIBVIRT_FWX -i virbr0 -o virbr0 -j ACCEPT
 iptables -A LIBVIRT_FWI -d 192.168.122.0/24 -o virbr0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 iptables -A LIBVIRT_FWI -o virbr0 -j REJECT
@@ -78,12 +98,12 @@ func TestMain(m *testing.M) {
 	if os.Getenv(inside) == "" {
 		os.Exit(runInNamespaces(append(os.Environ(), inside+"=1")))
 	}
-	if out, err := exec.Command("sh", "-ec", network).CombinedOutput(); err != nil {
+	if out, err := exec.Command("sh", "-ec", network+firewall).CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "make the lab's network: %v\n%s", err, out)
 		os.Exit(1)
 	}
 	for _, guest := range []string{"one", "two"} {
-		for _, at := range []string{":8000", ":9000"} {
+		for _, at := range []string{"0.0.0.0:8000", "0.0.0.0:9000", "[::]:8000"} {
 			serve(guest, guest, at)
 		}
 	}
@@ -129,11 +149,15 @@ func within(name string, do func() error) error {
 // serve answers every connection and datagram with the server's name and the
 // client's address.
 func serve(ns, name, at string) {
+	version := "4"
+	if at[0] == '[' {
+		version = "6"
+	}
 	var listener net.Listener
 	var socket net.PacketConn
 	err := within(ns, func() (err error) {
-		if listener, err = net.Listen("tcp4", at); err == nil {
-			socket, err = net.ListenPacket("udp4", at)
+		if listener, err = net.Listen("tcp"+version, at); err == nil {
+			socket, err = net.ListenPacket("udp"+version, at)
 		}
 		return err
 	})
@@ -233,7 +257,7 @@ func mustBeSilent(t *testing.T, from, to string) {
 // hostState is everything of the host that this package may change.
 func hostState(t *testing.T) string {
 	t.Helper()
-	return must(t, `nft -s list ruleset 2>/dev/null; iptables -S; iptables -t nat -S
+	return must(t, `nft -s list ruleset 2>/dev/null; iptables -S; iptables -t nat -S; ip6tables -S
 		cat /proc/sys/net/ipv4/conf/virbr0/route_localnet`)
 }
 
@@ -269,11 +293,16 @@ func newTable(t *testing.T, names ...string) *Table {
 // its port 8000.
 func publication(name, guest string, hosts ...string) vm.Publication {
 	p := vm.Publication{VM: name, Bridge: "virbr0", Guest: netip.MustParseAddr(guestAddr[guest])}
+	if len(hosts) > 0 && hosts[0][0] == '[' {
+		p.Guest = netip.MustParseAddr(guestAddr6[guest])
+	}
 	for _, h := range hosts {
 		p.Ports = append(p.Ports, vm.Port{Label: "http", Host: netip.MustParseAddrPort(h), Guest: 8000})
 	}
 	return p
 }
+
+var guestAddr6 = map[string]string{"one": "fd42::51", "two": "fd42::52"}
 
 var guestAddr = map[string]string{"one": "192.168.122.51", "two": "192.168.122.52"}
 

@@ -69,9 +69,9 @@ func TestLoopbackIsNotReachedOverAWire(t *testing.T) {
 	mustBeSilent(t, "wire", "127.0.0.1:20000")
 
 	// They would answer, were it not for these rules.
-	must(t, "nft flush chain ip nomad_virt guard")
+	must(t, "nft flush chain inet nomad_virt guard")
 	mustAnswer(t, "evil", "127.0.0.1:5000", "host 192.168.122.53")
-	must(t, "nft insert rule ip nomad_virt prerouting jump translate")
+	must(t, "nft insert rule inet nomad_virt prerouting jump translate")
 	mustAnswer(t, "wire", "127.0.0.1:20000", "one 10.98.0.1")
 }
 
@@ -160,8 +160,10 @@ func TestNextProcessWithdrawsByName(t *testing.T) {
 
 func TestWithdrawFinishesAPublishThatWasCutShort(t *testing.T) {
 	newTable(t)
-	mustDo(t, letIn(t.Context(), true))
-	mustDo(t, letIn(t.Context(), true))
+	for _, f := range families {
+		mustDo(t, f.letIn(t.Context(), true))
+		mustDo(t, f.letIn(t.Context(), true))
+	}
 	mustDo(t, New().Withdraw(t.Context(), "web"))
 }
 
@@ -178,12 +180,12 @@ func TestTableThatOthersRemovedIsMadeAnew(t *testing.T) {
 	table := newTable(t, "a", "b")
 	a, b := publication("a", "one", "10.99.0.2:20000"), publication("b", "two", "10.99.0.2:20001")
 	mustDo(t, publish(t, table, a))
-	must(t, "nft delete table ip nomad_virt")
+	must(t, "nft delete table inet nomad_virt")
 	mustDo(t, publish(t, table, a))
 	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
 
 	mustDo(t, publish(t, table, b))
-	must(t, "nft delete table ip nomad_virt")
+	must(t, "nft delete table inet nomad_virt")
 	mustDo(t, table.Withdraw(t.Context(), "a"))
 	mustDo(t, publish(t, table, b))
 	mustAnswer(t, "far", "10.99.0.2:20001", "two 10.99.0.1")
@@ -228,7 +230,7 @@ func TestTableTellsAPersonWhoseAPortIs(t *testing.T) {
 	table := newTable(t, "web-5a6e215e")
 	mustDo(t, publish(t, table, publication("web-5a6e215e", "one", "10.99.0.2:20000")))
 	want := `10.99.0.2 . tcp . 20000 comment "web-5a6e215e http on virbr0" : 192.168.122.51 . 8000`
-	if got := must(t, "nft list table ip nomad_virt"); !strings.Contains(got, want) {
+	if got := must(t, "nft list table inet nomad_virt"); !strings.Contains(got, want) {
 		t.Errorf("the table is listed as\n%s\nwant a line with\n%s", got, want)
 	}
 }

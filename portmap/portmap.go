@@ -5,6 +5,7 @@ package portmap
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 
@@ -14,17 +15,18 @@ import (
 // Table is the host's table of published ports. Changes to it happen one after
 // another; it may be used by several goroutines, and by one process of a host.
 type Table struct {
-	turn  chan struct{}   // who has put something in may use what is below
-	all   published       // what the kernel holds; nil: not known
-	waits map[string]bool // VMs that had to leave ports to others
-	doors map[string]bool // bridges whose route_localnet this process has set
-	front bool            // it has let forwarded connections in
-	form  string          // of the table as it was written last, but for its elements; "": not known
+	turn    chan struct{}   // who has put something in may use what is below
+	all     published       // what the kernel holds; nil: not known
+	waits   map[string]bool // VMs that had to leave ports to others
+	doors   map[string]bool // bridges whose route_localnet this process has set
+	shut    map[string]bool // versions of IP of which no forwarded connections are let in, for sure
+	adopted bool            // there is no table of an earlier version any more
+	form    string          // of the table as it was written last, but for its elements; "": not known
 }
 
 // New returns the host's table. It asks the kernel nothing yet.
 func New() *Table {
-	return &Table{turn: make(chan struct{}, 1), waits: make(map[string]bool), doors: make(map[string]bool)}
+	return &Table{turn: make(chan struct{}, 1), waits: make(map[string]bool), doors: make(map[string]bool), shut: make(map[string]bool)}
 }
 
 // Publish publishes the ports of a VM, in place of all that the same VM
@@ -79,7 +81,7 @@ func (t *Table) change(ctx context.Context, name string, own published, mayHold 
 			return held, nil
 		}
 	}
-	if t.all, err = load(ctx); err != nil {
+	if t.all, err = t.load(ctx); err != nil {
 		return nil, err
 	}
 	return t.changeKnown(ctx, name, own, mayHold)
@@ -88,7 +90,7 @@ func (t *Table) change(ctx context.Context, name string, own published, mayHold 
 // changeKnown is change where it is known what the kernel holds; after an error, it
 // is not.
 func (t *Table) changeKnown(ctx context.Context, name string, own published, mayHold func(string) bool) ([]Held, error) {
-	free, held := t.all.split(name, own, mayHold)
+	free, held := t.all.split(name, own, mayHold, inUse)
 	if err := t.replace(ctx, name, free); err != nil {
 		t.all = nil
 		return nil, err
@@ -123,10 +125,10 @@ func nobody(string) bool { return false }
 // the ports that need them and close in the other order, save for
 // route_localnet, which is on only while the table guards it.
 func (t *Table) replace(ctx context.Context, name string, own published) error {
-	if err := t.all.conflict(name, own); err != nil {
+	if err := errors.Join(t.all.conflict(name, own), mayForward(own)); err != nil {
 		return err
 	}
-	old := t.all.of(name)
+	old := t.all.of(name).with(nil, t.all.evicted(name, own))
 	after := t.all.with(old, own)
 
 	for _, bridge := range missing(old.loopbackBridges(), after.loopbackBridges()) {
@@ -134,7 +136,7 @@ func (t *Table) replace(ctx context.Context, name string, own published) error {
 			return err
 		}
 	}
-	if err := t.openFront(ctx, len(after) > 0); err != nil {
+	if err := t.openFronts(ctx, after); err != nil {
 		return err
 	}
 	if _, err := run(ctx, transaction(old, own, after), "nft", "-f", "-"); err != nil {
@@ -165,9 +167,18 @@ func (t *Table) openDoor(bridge string, open bool) error {
 	return err
 }
 
-// openFront lets forwarded connections in, or no longer.
-func (t *Table) openFront(ctx context.Context, open bool) error {
-	err := letIn(ctx, open)
-	t.front = open || t.front && err != nil
-	return err
+// openFronts lets connections to published ports in, of the versions of IP that
+// there are ports of, and of the other no longer.
+func (t *Table) openFronts(ctx context.Context, all published) error {
+	var errs []error
+	for _, f := range families {
+		open := all.isAny(f.has)
+		if !open && t.shut[f.name] {
+			continue
+		}
+		err := f.letIn(ctx, open)
+		t.shut[f.name] = !open && err == nil
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }

@@ -25,6 +25,7 @@ type target struct {
 	Label  string // of the port, as far as a comment holds it
 	Bridge string // that the guest is on
 	Guest  netip.AddrPort
+	Beside bool // it gives way to other VMs
 }
 
 // published is what is published: on the host, or by one VM of it.
@@ -58,10 +59,11 @@ func (p published) add(of vm.Publication) error {
 	for _, q := range of.Ports {
 		t := target{
 			VM:     of.VM,
-			Label:  shortLabel(of.VM, q.Label, of.Bridge),
 			Bridge: of.Bridge,
 			Guest:  netip.AddrPortFrom(of.Guest.Unmap(), q.Guest),
+			Beside: q.Beside,
 		}
+		t.Label = t.shortLabel(q.Label)
 		host := netip.AddrPortFrom(q.Host.Addr().Unmap(), q.Host.Port())
 		for _, proto := range []string{"tcp", "udp"} {
 			k := port{host, proto}
@@ -92,6 +94,9 @@ func validate(p vm.Publication) error {
 		if err := unicast(q.Host.Addr()); err != nil {
 			return fmt.Errorf("port %q: host address %q: %w", q.Label, q.Host.Addr(), err)
 		}
+		if q.Host.Addr().Unmap().Is4() != p.Guest.Unmap().Is4() {
+			return fmt.Errorf("port %q: host address %s cannot lead to %s: both have to be IPv4, or IPv6", q.Label, q.Host.Addr(), p.Guest)
+		}
 		if q.Host.Port() == 0 {
 			return fmt.Errorf("port %q: the port of the host is 0: must be 1 to 65535", q.Label)
 		}
@@ -102,13 +107,16 @@ func validate(p vm.Publication) error {
 	return nil
 }
 
-// unicast refuses what is not the IPv4 address of one machine.
+// unicast refuses what is not the address of one machine, which others can reach; of
+// IPv4 one that the machine itself can reach will do.
 func unicast(a netip.Addr) error {
 	a = a.Unmap()
 	broadcast := netip.AddrFrom4([4]byte{255, 255, 255, 255})
 	switch {
-	case a.Is6():
-		return fmt.Errorf("IPv6 is not supported yet: use an IPv4 address")
+	case a == netip.IPv6Loopback():
+		return fmt.Errorf("Linux has no way from ::1 to another machine: use 127.0.0.1")
+	case a.Is6() && (a.IsLinkLocalUnicast() || a.Zone() != ""):
+		return fmt.Errorf("is of one link alone: use a global address")
 	case !a.IsValid(), a.IsUnspecified(), a.IsMulticast(), a == broadcast:
 		return fmt.Errorf("must be a unicast address")
 	}
@@ -166,12 +174,19 @@ func (p published) with(remove, add published) published {
 }
 
 // split divides what a VM is to publish into what it can, and the labels of what
-// is left to others who may hold it.
-func (p published) split(name string, own published, mayHold func(string) bool) (free published, held []Held) {
+// is left to others who may hold it. inUse tells of a port of the host's that no VM
+// has whether somebody has it: what is beside a chosen address is left to all of them.
+func (p published) split(name string, own published, mayHold func(string) bool, inUse func(port) bool) (free published, held []Held) {
 	free = maps.Clone(own)
 	for _, k := range own.ports() {
 		holder, is := p[k]
-		if !is || holder.VM == name || !mayHold(holder.VM) {
+		switch {
+		case is && (holder.VM == name || holder.Beside && !own[k].Beside):
+			continue
+		case own[k].Beside && (is || inUse(k)):
+			delete(free, k)
+			continue
+		case !is || !mayHold(holder.VM):
 			continue
 		}
 		delete(free, k)
@@ -185,12 +200,40 @@ func (p published) split(name string, own published, mayHold func(string) bool) 
 // conflict is the error when a VM other than the named one holds a port of own.
 func (p published) conflict(name string, own published) error {
 	for _, k := range own.ports() {
-		if holder, ok := p[k]; ok && holder.VM != name {
+		if holder, ok := p[k]; ok && holder.VM != name && !holder.Beside {
 			return fmt.Errorf("%s (label %q) is published for VM %q (label %q): use another port, or stop that VM first",
 				k.Host, own[k].Label, holder.VM, holder.Label)
 		}
 	}
 	return nil
+}
+
+// evicted returns the ports of other VMs that give way to a VM's.
+func (p published) evicted(name string, own published) published {
+	gone := published{}
+	for k := range own {
+		if holder, is := p[k]; is && holder.VM != name && holder.Beside {
+			gone[k] = holder
+		}
+	}
+	return gone
+}
+
+// isAny tells whether one of the ports has such an address of the host.
+func (p published) isAny(such func(netip.Addr) bool) bool {
+	for k := range p {
+		if such(k.Host.Addr()) {
+			return true
+		}
+	}
+	return false
+}
+
+// chosen returns the ports at addresses that were chosen.
+func (p published) chosen() published {
+	chosen := maps.Clone(p)
+	maps.DeleteFunc(chosen, func(_ port, t target) bool { return t.Beside })
+	return chosen
 }
 
 // ports returns the ports in order.
@@ -235,31 +278,40 @@ func missing(a, b []string) []string {
 // maxComment is how many bytes nft keeps with an element.
 const maxComment = 127
 
-// comment is what an element says of its owner: "VM LABEL on BRIDGE".
+// beside is how a comment says that the port gives way. A label has no space.
+const beside = " too"
+
+// comment is what an element says of its owner: "VM LABEL on BRIDGE", or "VM LABEL
+// too on BRIDGE".
 func (t target) comment() string {
-	return t.VM + " " + t.Label + " on " + t.Bridge
+	label := t.Label
+	if t.Beside {
+		label += beside
+	}
+	return t.VM + " " + label + " on " + t.Bridge
 }
 
-// parseComment reads a comment back. The label is what is left between the two
-// names, so that it may hold anything.
-func parseComment(s string) (name, label, bridge string, ok bool) {
+// parseComment reads back what a comment says.
+func parseComment(s string) (t target, ok bool) {
 	name, rest, found := strings.Cut(s, " ")
 	i := strings.LastIndex(rest, " on ")
 	if !found || i < 0 {
-		return "", "", "", false
+		return target{}, false
 	}
-	return name, rest[:i], rest[i+len(" on "):], true
+	label, isBeside := strings.CutSuffix(rest[:i], beside)
+	return target{VM: name, Label: label, Bridge: rest[i+len(" on "):], Beside: isBeside}, true
 }
 
-// shortLabel makes a label fit for a comment: plain characters, and cut to what
+// shortLabel makes a label fit for the comment: plain characters, and cut to what
 // the names leave of it.
-func shortLabel(name, label, bridge string) string {
+func (t target) shortLabel(label string) string {
 	plain := strings.Map(func(r rune) rune {
 		if r <= ' ' || r > '~' || r == '"' || r == '\\' {
 			return '_'
 		}
 		return r
 	}, label)
-	room := maxComment - len(target{VM: name, Bridge: bridge}.comment())
+	t.Label = ""
+	room := maxComment - len(t.comment())
 	return plain[:min(len(plain), room)]
 }

@@ -48,8 +48,8 @@ func mustPublish(t *testing.T, p vm.Publication) published {
 func TestEachPortIsPublishedForBothProtocols(t *testing.T) {
 	guest := netip.MustParseAddrPort("10.7.0.9:5432")
 	want := published{
-		{netip.MustParseAddrPort("10.99.0.2:5432"), "tcp"}: {"db-00000001", "sql", "br.lan", guest},
-		{netip.MustParseAddrPort("10.99.0.2:5432"), "udp"}: {"db-00000001", "sql", "br.lan", guest},
+		{netip.MustParseAddrPort("10.99.0.2:5432"), "tcp"}: {VM: "db-00000001", Label: "sql", Bridge: "br.lan", Guest: guest},
+		{netip.MustParseAddrPort("10.99.0.2:5432"), "udp"}: {VM: "db-00000001", Label: "sql", Bridge: "br.lan", Guest: guest},
 	}
 	if diff := cmp.Diff(want, mustPublish(t, dbPort()), compare); diff != "" {
 		t.Errorf("published (-want +got):\n%s", diff)
@@ -89,8 +89,11 @@ func TestWhatCannotBePublishedIsRefused(t *testing.T) {
 		{"any host address", host("0.0.0.0:80"), "unicast"},
 		{"multicast", host("224.0.0.1:80"), "unicast"},
 		{"broadcast", host("255.255.255.255:80"), "unicast"},
-		{"IPv6 host", host("[2001:db8::1]:80"), "IPv6 is not supported yet"},
-		{"IPv6 guest", guest("2001:db8::2"), "IPv6 is not supported yet"},
+		{"IPv6 host", host("[2001:db8::1]:80"), `host address 2001:db8::1 cannot lead to 192.168.122.50`},
+		{"IPv6 guest", guest("2001:db8::2"), `host address 10.99.0.2 cannot lead to 2001:db8::2`},
+		{"loopback of IPv6", host("[::1]:80"), "no way from ::1"},
+		{"address of a link", host("[fe80::1]:80"), "use a global address"},
+		{"address of a link, with the link", host("[fe80::1%eth0]:80"), "use a global address"},
 		{"no guest address", func(p *vm.Publication) { p.Guest = netip.Addr{} }, "guest address"},
 		{"loopback guest", guest("127.0.0.1"), "guest address"},
 		{"the same port twice", host("127.0.0.1:9000"), `127.0.0.1:9000 is given to two ports (labels "http" and "admin")`},
@@ -130,25 +133,31 @@ func TestConflictNamesTheHolderAndBothLabels(t *testing.T) {
 func TestCommentTellsVMLabelAndBridge(t *testing.T) {
 	longName := strings.Repeat("n", 72)
 	longBridge := strings.Repeat("b", 15)
-	for _, c := range []struct{ name, label, bridge, want string }{
-		{"web-5a6e215e", "http", "virbr0", "web-5a6e215e http on virbr0"},
-		{"web-5a6e215e", "", "virbr0", "web-5a6e215e  on virbr0"},
-		{"web-5a6e215e", "on on", "virbr0", "web-5a6e215e on_on on virbr0"},
-		{"web-5a6e215e", "a\"\\\nä", "virbr0", "web-5a6e215e a____ on virbr0"},
-		{longName, strings.Repeat("l", 60), longBridge, longName + " " + strings.Repeat("l", 35) + " on " + longBridge},
+	for _, c := range []struct {
+		of          target
+		label, want string
+	}{
+		{target{VM: "web-5a6e215e", Bridge: "virbr0"}, "http", "web-5a6e215e http on virbr0"},
+		{target{VM: "web-5a6e215e", Bridge: "virbr0", Beside: true}, "http", "web-5a6e215e http too on virbr0"},
+		{target{VM: "web-5a6e215e", Bridge: "virbr0"}, "", "web-5a6e215e  on virbr0"},
+		{target{VM: "web-5a6e215e", Bridge: "virbr0"}, "on on", "web-5a6e215e on_on on virbr0"},
+		{target{VM: "web-5a6e215e", Bridge: "virbr0"}, "a too", "web-5a6e215e a_too on virbr0"},
+		{target{VM: "web-5a6e215e", Bridge: "virbr0"}, "a\"\\\nä", "web-5a6e215e a____ on virbr0"},
+		{target{VM: longName, Bridge: longBridge}, strings.Repeat("l", 60), longName + " " + strings.Repeat("l", 35) + " on " + longBridge},
+		{target{VM: longName, Bridge: longBridge, Beside: true}, strings.Repeat("l", 60),
+			longName + " " + strings.Repeat("l", 31) + " too on " + longBridge},
 	} {
-		label := shortLabel(c.name, c.label, c.bridge)
-		got := target{VM: c.name, Label: label, Bridge: c.bridge}.comment()
+		c.of.Label = c.of.shortLabel(c.label)
+		got := c.of.comment()
 		if got != c.want || len(got) > maxComment {
 			t.Errorf("comment of label %q is %q, want %q", c.label, got, c.want)
 		}
-		name, back, bridge, ok := parseComment(got)
-		if !ok || name != c.name || back != label || bridge != c.bridge {
-			t.Errorf("comment %q is read back as %q, %q, %q, %v", got, name, back, bridge, ok)
+		if back, ok := parseComment(got); !ok || back != c.of {
+			t.Errorf("comment %q is read back as %v, %v; want %v", got, back, ok, c.of)
 		}
 	}
 	for _, s := range []string{"", "web", "web http", "web-on-virbr0"} {
-		if _, _, _, ok := parseComment(s); ok {
+		if _, ok := parseComment(s); ok {
 			t.Errorf("comment %q is not ours, but is taken for one", s)
 		}
 	}
@@ -160,18 +169,30 @@ func TestMapOfTheKernelIsReadBack(t *testing.T) {
 		[{"elem": {"val": {"concat": ["10.99.0.2", "udp", 5432]}, "comment": "db-00000001 sql on br.lan"}}, {"concat": ["10.7.0.9", 5432]}],
 		[{"elem": {"val": {"concat": ["10.99.0.2", "tcp", 1]}, "comment": "of somebody else"}}, {"concat": ["10.7.0.9", 1]}],
 		[{"concat": ["10.99.0.2", "tcp", 2]}, {"concat": ["10.7.0.9", 2]}]]}}]}`
-	got, err := parseMap([]byte(text))
+	got, err := parseMaps([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(mustPublish(t, dbPort()), got, compare); diff != "" {
 		t.Errorf("read back (-want +got):\n%s", diff)
 	}
+	const six = `{"nftables": [{"map": {"name": "ports6", "elem": [
+		[{"elem": {"val": {"concat": ["fd99::2", "udp", 80]}, "comment": "web http too on virbr0"}}, {"concat": ["fd42::5", 8080]}]]}}]}`
+	got, err = parseMaps([]byte(six))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := published{{netip.MustParseAddrPort("[fd99::2]:80"), "udp"}: {
+		VM: "web", Label: "http", Bridge: "virbr0", Guest: netip.MustParseAddrPort("[fd42::5]:8080"), Beside: true,
+	}}
+	if diff := cmp.Diff(want, got, compare); diff != "" {
+		t.Errorf("read back (-want +got):\n%s", diff)
+	}
 	const empty = `{"nftables": [{"metainfo": {}}, {"map": {"name": "ports"}}]}`
-	if got, err := parseMap([]byte(empty)); err != nil || len(got) != 0 {
+	if got, err := parseMaps([]byte(empty)); err != nil || len(got) != 0 {
 		t.Errorf("an empty map is read back as %v, %v", got, err)
 	}
-	if _, err := parseMap([]byte("nonsense")); err == nil {
+	if _, err := parseMaps([]byte("nonsense")); err == nil {
 		t.Error("nonsense is read without an error")
 	}
 }

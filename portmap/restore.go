@@ -34,7 +34,7 @@ func (t *Table) Restore(ctx context.Context, wanted func() []vm.Publication, gon
 	if _, err := exec.LookPath("nft"); err != nil && len(want) == 0 {
 		return nil, nil //nolint:nilerr // without the program nothing was ever published
 	}
-	if t.all, err = load(ctx); err != nil {
+	if t.all, err = t.load(ctx); err != nil {
 		return nil, err
 	}
 	form, err := t.formNow(ctx)
@@ -65,13 +65,17 @@ func (t *Table) restoreEach(ctx context.Context, want []vm.Publication, gone fun
 	errs := []error{err}
 	var restored []Restored
 	replace := func(name string, own published, tookOver bool) (goesOn bool) {
+		// What is beside a chosen address comes and goes with what others use.
+		isTold := len(own) == 0 || !maps.Equal(t.all.of(name).chosen(), own.chosen())
 		err := t.replace(ctx, name, own)
-		if err == nil {
+		if err == nil && isTold {
 			restored = append(restored, Restored{name, tookOver})
+		}
+		if err == nil {
 			return true
 		}
 		errs = append(errs, fmt.Errorf("publish ports of VM %q: %w", name, err))
-		t.all, err = load(ctx)
+		t.all, err = t.load(ctx)
 		errs = append(errs, err)
 		return err == nil
 	}
@@ -81,7 +85,7 @@ func (t *Table) restoreEach(ctx context.Context, want []vm.Publication, gone fun
 		}
 	}
 	for _, name := range t.inTurn(owns) {
-		free, held := t.all.split(name, owns[name], func(string) bool { return true })
+		free, held := t.all.split(name, owns[name], func(string) bool { return true }, inUse)
 		tookOver := t.waits[name] && len(held) == 0
 		t.noteWaits(name, held)
 		if !maps.Equal(t.all.of(name), free) && !replace(name, free, tookOver) {
@@ -114,9 +118,7 @@ func (t *Table) restoreDoors(ctx context.Context) error {
 	for _, bridge := range missing(slices.Sorted(maps.Keys(t.doors)), needed) {
 		errs = append(errs, t.openDoor(bridge, false))
 	}
-	if len(t.all) > 0 || t.front {
-		errs = append(errs, t.openFront(ctx, len(t.all) > 0))
-	}
+	errs = append(errs, t.openFronts(ctx, t.all))
 	for _, bridge := range needed {
 		errs = append(errs, t.openDoor(bridge, true))
 	}
@@ -125,7 +127,7 @@ func (t *Table) restoreDoors(ctx context.Context) error {
 
 // formNow reads the form of the table; "" where there is no table.
 func (t *Table) formNow(ctx context.Context) (string, error) {
-	out, err := run(ctx, "", "nft", "--terse", "list", "table", "ip", tableName)
+	out, err := run(ctx, "", "nft", "--terse", "list", "table", "inet", tableName)
 	if isMissing(err) {
 		return "", nil
 	}

@@ -33,15 +33,15 @@ func TestRestoreBringsBackWhatOthersTookAway(t *testing.T) {
 		restored []string
 	}{
 		"nothing":               {"true", nil},
-		"the table":             {"nft delete table ip nomad_virt", []string{"a", "b"}},
-		"all rules":             {"nft flush table ip nomad_virt", nil},
-		"a chain's rules":       {"nft flush chain ip nomad_virt translate", nil},
-		"the ports":             {"nft flush map ip nomad_virt ports", []string{"a", "b"}},
-		"a port":                {"nft delete element ip nomad_virt ports { 10.99.0.2 . tcp . 20000 }", []string{"a"}},
+		"the table":             {"nft delete table inet nomad_virt", []string{"a", "b"}},
+		"all rules":             {"nft flush table inet nomad_virt", nil},
+		"a chain's rules":       {"nft flush chain inet nomad_virt translate", nil},
+		"the ports":             {"nft flush map inet nomad_virt ports", []string{"a", "b"}},
+		"a port":                {"nft delete element inet nomad_virt ports { 10.99.0.2 . tcp . 20000 }", []string{"a"}},
 		"the rule in FORWARD":   {"iptables -S FORWARD | sed -n 's/^-A \\(.*published.*\\)/-D \\1/p' | xargs -r iptables", nil},
 		"its place in FORWARD":  {"iptables -D FORWARD -j LIBVIRT_FWI; iptables -I FORWARD 1 -j LIBVIRT_FWI", nil},
 		"route_localnet":        {"echo 0 > /proc/sys/net/ipv4/conf/virbr0/route_localnet", nil},
-		"where a port leads to": {"nft delete element ip nomad_virt ports { 10.99.0.2 . tcp . 20000 }; nft add element ip nomad_virt ports '{ 10.99.0.2 . tcp . 20000 comment \"a http on virbr0\" : 192.168.122.52 . 8000 }'", []string{"a"}},
+		"where a port leads to": {"nft delete element inet nomad_virt ports { 10.99.0.2 . tcp . 20000 }; nft add element inet nomad_virt ports '{ 10.99.0.2 . tcp . 20000 comment \"a http on virbr0\" : 192.168.122.52 . 8000 }'", []string{"a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			table := newTable(t, "a", "b")
@@ -75,7 +75,7 @@ func TestRestoreIsTheNextProcesss(t *testing.T) {
 	table := newTable(t, "a")
 	a := publication("a", "one", "10.99.0.2:20000")
 	mustDo(t, publish(t, table, a))
-	must(t, "nft flush chain ip nomad_virt translate")
+	must(t, "nft flush chain inet nomad_virt translate")
 	restore(t, New(), a)
 	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
 }
@@ -160,7 +160,7 @@ func TestPortsOfSeveralBridgesAreOneVMs(t *testing.T) {
 	if restored := restore(t, table, first, second); restored != nil {
 		t.Errorf("%v were put right, and nothing was wrong", restored)
 	}
-	must(t, "nft delete table ip nomad_virt")
+	must(t, "nft delete table inet nomad_virt")
 	restore(t, table, first, second)
 	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
 	mustAnswer(t, "far", "10.99.0.2:20001", "two 10.99.0.1")
@@ -174,7 +174,7 @@ func TestPortStaysItsHoldersWhenAllRulesAreFlushed(t *testing.T) {
 	_, err := table.Publish(t.Context(), "b", []vm.Publication{b}, func(string) bool { return true })
 	mustDo(t, err)
 	for range 3 {
-		must(t, "nft delete table ip nomad_virt")
+		must(t, "nft delete table inet nomad_virt")
 		restored, err := table.Restore(t.Context(), func() []vm.Publication { return []vm.Publication{b, z} }, nobody)
 		mustDo(t, err)
 		if want := []Restored{{"z", false}, {"b", false}}; !slices.Equal(restored, want) {
@@ -189,7 +189,7 @@ func TestDoorsAreClosedForPortsThatOthersTookAway(t *testing.T) {
 	before := hostState(t)
 	table := newTable(t)
 	mustDo(t, publish(t, table, publication("a", "one", "127.0.0.1:20000")))
-	must(t, "nft delete table ip nomad_virt")
+	must(t, "nft delete table inet nomad_virt")
 	restore(t, table) // and its VM has ended
 	if after := hostState(t); after != before {
 		t.Errorf("the host was\n%s\nand is left as\n%s", before, after)

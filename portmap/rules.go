@@ -2,12 +2,14 @@ package portmap
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"text/template"
 )
 
 const (
-	tableName = "nomad_virt"
+	tableName = "nomad_virt" // of the family inet: it has both versions of IP
 
 	// Bits of the conntrack mark.
 	ourMark     = 0x80  // to a published port, rather than forwarded by somebody else
@@ -19,14 +21,35 @@ func (k port) String() string {
 	return fmt.Sprintf("%s . %s . %d", k.Host.Addr(), k.Proto, k.Host.Port())
 }
 
-// elements returns the elements of the map, in order.
-func (p published) elements() []string {
-	var elements []string
-	for _, k := range p.ports() {
-		t := p[k]
-		elements = append(elements, fmt.Sprintf("%s comment %q : %s . %d", k, t.comment(), t.Guest.Addr(), t.Guest.Port()))
+// element is what stands in the map for a port.
+func (p published) element(k port) string {
+	t := p[k]
+	return fmt.Sprintf("%s comment %q : %s . %d", k, t.comment(), t.Guest.Addr(), t.Guest.Port())
+}
+
+// change is what is done to elements of one map.
+type change struct {
+	How, Map string
+	Elements []string
+}
+
+// changes does one thing to all elements, in order, which are of two maps.
+func changes(how string, p published, element func(port) string) (all []change) {
+	for _, of := range []struct {
+		name string
+		has  func(netip.Addr) bool
+	}{{"ports", netip.Addr.Is4}, {"ports6", netip.Addr.Is6}} {
+		c := change{How: how, Map: of.name}
+		for _, k := range p.ports() {
+			if of.has(k.Host.Addr()) {
+				c.Elements = append(c.Elements, element(k))
+			}
+		}
+		if len(c.Elements) > 0 {
+			all = append(all, c)
+		}
 	}
-	return elements
+	return all
 }
 
 // transaction is what nft is told to bring the host to after, in which a VM
@@ -43,8 +66,7 @@ func transaction(remove, add, after published) string {
 	err := rules.Execute(&b, map[string]any{
 		"Bridges":         after.bridges(),
 		"LoopbackBridges": after.loopbackBridges(),
-		"Remove":          remove.ports(),
-		"Add":             add.elements(),
+		"Changes":         slices.Concat(changes("delete", remove, port.String), changes("create", add, add.element)),
 	})
 	if err != nil {
 		panic(err) // the template and its values are all of this package
@@ -53,7 +75,7 @@ func transaction(remove, add, after published) string {
 }
 
 // deleteTable adds the table first: to delete one that is not there is an error.
-const deleteTable = "add table ip " + tableName + "\ndelete table ip " + tableName + "\n"
+const deleteTable = "add table inet " + tableName + "\ndelete table inet " + tableName + "\n"
 
 // rules is a template of transactions.
 //
@@ -75,11 +97,14 @@ const deleteTable = "add table ip " + tableName + "\ndelete table ip " + tableNa
 // also let in what the guests on it send to or from loopback addresses. The
 // guard drops those packets as they are on the wire; replies to the host are
 // still addressed to the bridge's own address there.
-var rules = template.Must(template.New("").Parse(fmt.Sprintf(`add table ip %[1]s
-flush table ip %[1]s
-table ip %[1]s {
+var rules = template.Must(template.New("").Parse(fmt.Sprintf(`add table inet %[1]s
+flush table inet %[1]s
+table inet %[1]s {
 	map ports {
 		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+	}
+	map ports6 {
+		type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service
 	}
 	chain guard {
 		type filter hook prerouting priority raw; policy accept;
@@ -91,11 +116,13 @@ table ip %[1]s {
 	chain translate {
 		ct mark set ct mark | %#[2]x
 		dnat ip to ip daddr . meta l4proto . th dport map @ports
+		dnat ip6 to ip6 daddr . meta l4proto . th dport map @ports6
 		ct mark set ct mark & %#[3]x
 	}
 	chain prerouting {
 		type nat hook prerouting priority dstnat; policy accept;
-		ip daddr != 127.0.0.0/8 jump translate
+		ip daddr 127.0.0.0/8 return
+		jump translate
 	}
 	chain output {
 		type nat hook output priority -100; policy accept;
@@ -116,16 +143,9 @@ table ip %[1]s {
 		ct mark & %#[4]x != 0 masquerade
 	}
 }
-{{- with .Remove}}
-delete element ip %[1]s ports {
-{{- range .}}
-	{{.}},
-{{- end}}
-}
-{{- end}}
-{{- with .Add}}
-create element ip %[1]s ports {
-{{- range .}}
+{{- range .Changes}}
+{{.How}} element inet %[1]s {{.Map}} {
+{{- range .Elements}}
 	{{.}},
 {{- end}}
 }

@@ -2,11 +2,14 @@ package portmap
 
 import (
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"nomad-driver-virt/vm"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -18,6 +21,12 @@ func TestTransactions(t *testing.T) {
 	moved.Ports[0].Guest = 8080
 	webMoved := mustPublish(t, moved)
 
+	six := vm.Publication{
+		VM: "web-5a6e215e", Bridge: "virbr0", Guest: netip.MustParseAddr("fd42::50"),
+		Ports: []vm.Port{{Label: "http", Host: netip.MustParseAddrPort("[fd99::2]:8080"), Guest: 80, Beside: true}},
+	}
+	both := web.with(nil, mustPublish(t, six))
+
 	for _, c := range []struct {
 		golden             string
 		remove, add, after published
@@ -28,6 +37,7 @@ func TestTransactions(t *testing.T) {
 		{"again", web, webMoved, db.with(none, webMoved)},
 		{"withdraw", web, none, db},
 		{"last", db, none, none},
+		{"ipv6", db, both, both},
 	} {
 		t.Run(c.golden, func(t *testing.T) {
 			golden(t, c.golden+".nft", transaction(c.remove, c.add, c.after))

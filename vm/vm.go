@@ -208,9 +208,13 @@ type Port struct {
 	Label string         // Nomad's port label
 	Host  netip.AddrPort // where the host answers
 	Guest uint16         // port in the guest
+	// Beside tells that nobody chose this address of the host, which is beside the
+	// chosen one: the port is left to whoever else wants it.
+	Beside bool
 }
 
-// Publication is what a VM publishes: the rules of one VM as one value.
+// Publication is what a VM publishes from one of its addresses. The host's addresses
+// are of the same version of IP.
 type Publication struct {
 	VM     string
 	Bridge string     // the host's bridge that the guest is on
