@@ -64,8 +64,8 @@ install_packages() {
 		"$LAB_DIR/setup/packages.sh" "${missing[@]}"
 }
 
-# make_piece TITLE PIECE RECIPE: a piece is made under another name first, and
-# takes the place of its predecessors when it is whole.
+# make_piece TITLE PIECE RECIPE: a piece is made under another name first, and has
+# its own when it is whole.
 make_piece() {
 	local title=$1 piece=$2 recipe=$3 name
 	[ ! -e "$piece" ] || return 0
@@ -75,20 +75,22 @@ make_piece() {
 	mv "$piece.part" "$piece"
 }
 
-# remove_unused PIECE...: a lab that is up keeps a file that is removed, but not a
-# folder: that stays until the piece is made anew once more.
+# remove_unused PIECE...: those that no lab has taken for a week. Another checkout may
+# have other recipes.
 remove_unused() {
 	local old
 	for old in "$@"; do
-		if [ ! -d "$old" ] || ! grep -qsxF "$old" "$LAB_STATE"/*/pieces; then
-			rm -rf "$old"
+		if [ -z "$(find "$LAB_CACHE/used" -name "${old##*/}" -mtime -7 2>/dev/null)" ]; then
+			rm -rf "$old" "$LAB_CACHE/used/${old##*/}"
 		fi
 	done
 }
 
 require_pieces() {
 	local piece
+	mkdir -p "$LAB_CACHE/used"
 	for piece in $(pieces); do
 		[ -e "$piece" ] || die "$piece is missing: run lab/lab setup first"
+		touch "$LAB_CACHE/used/${piece##*/}"
 	done
 }
