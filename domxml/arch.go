@@ -1,6 +1,9 @@
 package domxml
 
 import (
+	"maps"
+	"slices"
+
 	"libvirt.org/go/libvirtxml"
 
 	"nomad-driver-virt/vm"
@@ -34,6 +37,13 @@ var arches = map[string]arch{
 func MakesGuests(name string) bool {
 	_, is := arches[name]
 	return is
+}
+
+// Architectures lists those that domains can be made for, the most common first.
+func Architectures() []string {
+	names := slices.Sorted(maps.Keys(arches))
+	slices.Reverse(names)
+	return names
 }
 
 // DefaultMachine is the machine type that guests of an architecture have by

@@ -87,18 +87,11 @@ func (d *Driver) TaskConfigSchema() (*hclspec.Spec, error) { return taskConfigSp
 // also calls it in processes that check the configuration and run no task, so
 // nothing is connected to or made here.
 func (d *Driver) SetConfig(c *base.Config) error {
-	var config Config
-	if len(c.PluginConfig) != 0 {
-		if err := base.MsgPackDecode(c.PluginConfig, &config); err != nil {
-			return fmt.Errorf("the configuration of plugin %s cannot be read: %w", pluginBlock, err)
-		}
-	}
-	config, warnings := config.translate()
+	config, warnings, err := decodeConfig(c.PluginConfig)
 	for _, w := range warnings {
 		d.logger.Warn("the plugin's configuration: " + w)
 	}
-	config = config.withDefaults()
-	if err := config.validate(); err != nil {
+	if err != nil {
 		return err
 	}
 	host, err := d.around.libvirt(*config.Provider.Libvirt)

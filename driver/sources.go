@@ -184,7 +184,7 @@ func readUserData(value string, search hostfile.Search) ([]byte, error) {
 	if value == "" {
 		return nil, nil
 	}
-	if strings.HasPrefix(value, "#") || strings.ContainsRune(value, '\n') {
+	if isDocument(value) {
 		return []byte(value), nil
 	}
 	file, err := search.Open(value)
@@ -200,4 +200,9 @@ func readUserData(value string, search hostfile.Search) ([]byte, error) {
 		return nil, fmt.Errorf("%s is larger than %s", file.Name(), vm.Bytes(maxUserData))
 	}
 	return content.Bytes(), nil
+}
+
+// isDocument tells user data from the path of a file that holds them.
+func isDocument(value string) bool {
+	return strings.HasPrefix(value, "#") || strings.ContainsRune(value, '\n')
 }
