@@ -18,7 +18,9 @@ var internal = map[string]struct {
 	may    []string
 	reason string
 }{
-	"": {[]string{"driver"}, "it serves the plugin, and knows nothing else"},
+	"":          {[]string{"cli", "driver"}, "it serves the plugin, or a person, and knows nothing else"},
+	"cli":       {[]string{"agentfile", "driver"}, "its commands bring together what others know"},
+	"agentfile": {nil, "it reads files, and knows nothing of what they are for"},
 	"driver": {[]string{"bridge", "cloudinit", "console", "domxml", "hostfile", "hypervisor", "image", "portmap", "rbd", "share", "storage", "systemd", "turns", "vm"},
 		"it brings all together"},
 	"storage":    {[]string{"hostfile", "image", "rbd", "turns", "vm"}, "it makes disks, by whatever a pool takes"},
@@ -47,7 +49,7 @@ var external = []struct {
 }{
 	{"github.com/digitalocean/go-libvirt", []string{"hypervisor"}, "one connection to libvirt, and deadlines around every call"},
 	{"libvirt.org/go/libvirtxml", []string{"domxml"}, "one place that knows libvirt's XML"},
-	{"github.com/hashicorp/nomad", []string{"", "driver"}, "a VM is made without Nomad"},
+	{"github.com/hashicorp/nomad", []string{"", "cli", "driver"}, "a VM is made without Nomad"},
 	{"C", nil, "one static binary, and no library of Ceph's or libvirt's to match"},
 	{"os/exec", []string{"image", "portmap", "rbd"}, "what runs programs of the host is easy to find"},
 }

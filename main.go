@@ -5,13 +5,15 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/nomad/plugins"
 	"github.com/hashicorp/nomad/plugins/base"
 
+	"nomad-driver-virt/cli"
 	"nomad-driver-virt/driver"
 )
 
@@ -22,9 +24,9 @@ var (
 	date    = "unknown"
 )
 
-const help = `nomad-driver-virt is a Nomad task driver: it runs virtual machines with libvirt and QEMU.
+var help = `nomad-driver-virt is a Nomad task driver: it runs virtual machines with libvirt and QEMU.
 
-It is not run by hand. To install it:
+Nomad runs it. To install it:
 
   1. Copy this file into the plugin_dir of Nomad's configuration,
      /opt/nomad/plugins for one.
@@ -40,10 +42,12 @@ It is not run by hand. To install it:
 
        nomad node status -self -verbose
 
-Usage:
+By hand:
 
-  nomad-driver-virt --version    say which version this is
-  nomad-driver-virt --help       say this
+` + cli.List() + `  nomad-driver-virt -version     say which version this is
+  nomad-driver-virt -help        say this
+
+Each command says more with -help.
 `
 
 func main() {
@@ -54,22 +58,28 @@ func main() {
 		})
 		return
 	}
-	os.Exit(byHand(os.Args[1:], os.Stdout, os.Stderr))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := byHand(ctx, os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+	stop()
+	os.Exit(status)
 }
 
 // byHand answers a person, and returns the exit status.
-func byHand(args []string, stdout, stderr io.Writer) int {
+func byHand(ctx context.Context, args []string, s cli.Streams) int {
+	if len(args) > 0 && cli.Is(args[0]) {
+		return cli.Run(ctx, s, args[0], args[1:])
+	}
 	if len(args) != 1 {
-		fmt.Fprint(stderr, help)
+		fmt.Fprint(s.Err, help)
 		return 2
 	}
 	switch args[0] {
 	case "--version", "-version", "version":
-		fmt.Fprintf(stdout, "nomad-driver-virt %s (commit %s, built %s)\n", version, commit, date)
+		fmt.Fprintf(s.Out, "nomad-driver-virt %s (commit %s, built %s)\n", version, commit, date)
 	case "--help", "-help", "-h", "help":
-		fmt.Fprint(stdout, help)
+		fmt.Fprint(s.Out, help)
 	default:
-		fmt.Fprintf(stderr, "nomad-driver-virt: %q is not known\n\n%s", args[0], help)
+		fmt.Fprintf(s.Err, "nomad-driver-virt: %q is not known\n\n%s", args[0], help)
 		return 2
 	}
 	return 0
