@@ -15,12 +15,12 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// properties are those of a service manager.
-type properties struct{ state string }
+// properties are those of a service manager, or of a unit.
+type properties struct{ name, state string }
 
 // Get answers for org.freedesktop.DBus.Properties.
 func (p properties) Get(_, property string) (dbus.Variant, *dbus.Error) {
-	if property != "SystemState" {
+	if property != p.name {
 		return dbus.Variant{}, dbus.MakeFailedError(os.ErrNotExist)
 	}
 	return dbus.MakeVariant(p.state), nil
@@ -74,10 +74,37 @@ func TestStopping(t *testing.T) {
 		t.Fatal(err)
 	}
 	for state, want := range map[string]bool{"starting": false, "running": false, "degraded": false, "stopping": true} {
-		err := manager.Export(properties{state}, "/org/freedesktop/systemd1", "org.freedesktop.DBus.Properties")
+		err := manager.Export(properties{"SystemState", state}, "/org/freedesktop/systemd1", "org.freedesktop.DBus.Properties")
 		if err != nil {
 			t.Fatal(err)
 		}
 		mustStop(t, state, want)
+	}
+}
+
+func TestActive(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	address := newBus(t)
+	if is, err := Active(ctx, "libvirt-guests.service"); err == nil {
+		t.Errorf("a host without systemd says that a unit is active: %t", is)
+	}
+	manager, err := dbus.Connect(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	if _, err := manager.RequestName("org.freedesktop.systemd1", 0); err != nil {
+		t.Fatal(err)
+	}
+	for state, want := range map[string]bool{"active": true, "inactive": false, "failed": false} {
+		err := manager.Export(properties{"ActiveState", state},
+			"/org/freedesktop/systemd1/unit/libvirt_2dguests_2eservice", "org.freedesktop.DBus.Properties")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Active(ctx, "libvirt-guests.service"); err != nil || got != want {
+			t.Errorf("%s: it is active: %t, error %v, want %t", state, got, err, want)
+		}
 	}
 }
