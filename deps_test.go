@@ -19,7 +19,8 @@ var internal = map[string]struct {
 	reason string
 }{
 	"":          {[]string{"cli", "driver"}, "it serves the plugin, or a person, and knows nothing else"},
-	"cli":       {[]string{"agentfile", "driver"}, "its commands bring together what others know"},
+	"cli":       {[]string{"agentfile", "doctor", "driver", "vm"}, "its commands bring together what others know"},
+	"doctor":    {[]string{"domxml", "hypervisor", "rbd", "systemd", "vm"}, "it asks the host, and knows nothing of Nomad"},
 	"agentfile": {nil, "it reads files, and knows nothing of what they are for"},
 	"driver": {[]string{"bridge", "cloudinit", "console", "domxml", "hostfile", "hypervisor", "image", "portmap", "rbd", "share", "storage", "systemd", "turns", "vm"},
 		"it brings all together"},
@@ -51,7 +52,7 @@ var external = []struct {
 	{"libvirt.org/go/libvirtxml", []string{"domxml"}, "one place that knows libvirt's XML"},
 	{"github.com/hashicorp/nomad", []string{"", "cli", "driver"}, "a VM is made without Nomad"},
 	{"C", nil, "one static binary, and no library of Ceph's or libvirt's to match"},
-	{"os/exec", []string{"image", "portmap", "rbd"}, "what runs programs of the host is easy to find"},
+	{"os/exec", []string{"doctor", "image", "portmap", "rbd"}, "what runs programs of the host is easy to find"},
 }
 
 func TestDependenciesRunOneWay(t *testing.T) {

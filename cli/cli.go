@@ -35,6 +35,7 @@ type command struct {
 }
 
 var commands = []command{
+	{"doctor", "look at this host, and say what is in the way of VMs", doctorHelp, runDoctor},
 	{"validate", "say what the driver would refuse in a job file", validateHelp, runValidate},
 }
 

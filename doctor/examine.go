@@ -1,0 +1,202 @@
+package doctor
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Examine judges a host. The order of the findings is that in which to mend.
+func Examine(s Settings, f Facts) []Finding {
+	var all findings
+	all.privileges(f)
+	all.agent(s, f)
+	all.acceleration(s, f)
+	all.libvirt(s, f)
+	if f.Libvirt.Err == nil {
+		all.qemuUser(f)
+		all.confinement(s, f)
+		all.shares(f)
+	}
+	all.qemuImg(s, f)
+	all.pools(s, f)
+	all.directories(s, f)
+	if f.Libvirt.Err == nil {
+		all.networks(f)
+	}
+	all.firewall(f)
+	all.kernel(f)
+	all.libvirtGuests(f)
+	all.memory(s, f)
+	return all
+}
+
+type findings []Finding
+
+func (a *findings) ok(subject, format string, args ...any) {
+	*a = append(*a, Finding{OK, subject, fmt.Sprintf(format, args...), ""})
+}
+
+func (a *findings) warn(subject, mend, format string, args ...any) {
+	*a = append(*a, Finding{Warning, subject, fmt.Sprintf(format, args...), mend})
+}
+
+func (a *findings) problem(subject, mend, format string, args ...any) {
+	*a = append(*a, Finding{Problem, subject, fmt.Sprintf(format, args...), mend})
+}
+
+func (a *findings) privileges(f Facts) {
+	if !f.Root {
+		a.warn("privileges", "sudo nomad-driver-virt doctor", "this does not run as root, and cannot see all there is")
+	}
+}
+
+// shortKill is what is short for an operating system to shut down in.
+const shortKill = 30 * time.Second
+
+func (a *findings) agent(s Settings, f Facts) {
+	if s.Agent == nil {
+		a.warn("agent", "nomad-driver-virt doctor -config /etc/nomad.d",
+			"its configuration was not read: defaults are taken for the plugin's, and plugin_dir, max_kill_timeout and client.reserved are unchecked")
+		return
+	}
+	files := strings.Join(s.Agent.Files, ", ")
+	switch {
+	case s.Wrong != nil:
+		a.problem("agent", "editor "+files, "the Nomad agent does not start with it: %s", s.Wrong)
+	case !s.Agent.HasPlugin:
+		a.problem("agent", `plugin "nomad-driver-virt" { config {} } in the agent's configuration`, "%s has no block for the plugin", files)
+	case !s.Agent.Client:
+		a.problem("agent", "client { enabled = true } in the agent's configuration", "it is no client, and runs no tasks (%s)", files)
+	default:
+		a.ok("agent", "its configuration is taken (%s)", files)
+	}
+	for _, w := range s.Warnings {
+		a.warn("agent", "editor "+files, "%s", w)
+	}
+	a.plugin(f)
+	a.killTimeout(*s.Agent)
+}
+
+func (a *findings) plugin(f Facts) {
+	const subject = "plugin_dir"
+	mend := "install -D nomad-driver-virt " + f.Plugin.Path
+	switch {
+	case f.Plugin.Path == "":
+		a.problem(subject, `plugin_dir = "/opt/nomad/plugins" in the agent's configuration`, "the agent has none, and no data_dir either")
+	case f.Plugin.Err != nil:
+		a.problem(subject, mend, "Nomad finds no plugin: %s", f.Plugin.Err)
+	case f.Plugin.Other:
+		a.warn(subject, mend, "%s is another program than this one", f.Plugin.Path)
+	default:
+		a.ok(subject, "%s is this program", f.Plugin.Path)
+	}
+}
+
+func (a *findings) killTimeout(agent Agent) {
+	const subject, mend = "max_kill_timeout", `client { max_kill_timeout = "3m" } in the agent's configuration`
+	switch most, err := time.ParseDuration(agent.MaxKillTimeout); {
+	case err != nil:
+		a.problem(subject, mend, "%q is no duration", agent.MaxKillTimeout)
+	case most <= shortKill:
+		a.warn(subject, mend, "is %s: a guest that takes longer to shut down is destroyed, whatever kill_timeout its task has", most)
+	default:
+		a.ok(subject, "guests have up to %s to shut down, if their tasks' kill_timeout says so", most)
+	}
+}
+
+func (a *findings) libvirt(s Settings, f Facts) {
+	l := f.Libvirt
+	switch {
+	case l.Err == nil:
+		a.ok("libvirt", "version %s answers at %s, QEMU is %s", l.Version, s.URI, l.QEMU)
+	case strings.Contains(l.Err.Error(), "refuses"):
+		a.problem("libvirt", `provider "libvirt" { uri, user and password } in the plugin's configuration`, "%s", l.Err)
+	default:
+		a.problem("libvirt", "systemctl enable --now libvirtd", "%s", l.Err)
+	}
+}
+
+func (a *findings) qemuUser(f Facts) {
+	const subject = "QEMU's user"
+	runs := f.Libvirt.Runs
+	switch {
+	case runs.User < 0:
+		a.ok(subject, "libvirt does not say who QEMU runs as")
+	case runs.User == 0:
+		a.ok(subject, "QEMU runs as root")
+	case f.Libvirt.Facts.VirtioFS:
+		a.ok(subject, "QEMU runs as %s; guests see directories by virtiofsd, which runs as root", f.Libvirt.UserName)
+	default:
+		a.warn(subject, `user = "root" and group = "root" in /etc/libvirt/qemu.conf, then systemctl restart libvirtd; or install virtiofsd`,
+			"QEMU runs as %s, and guests see directories by 9p: not what only root may read, as secrets are", f.Libvirt.UserName)
+	}
+}
+
+func (a *findings) shares(f Facts) {
+	const subject = "directories in guests"
+	const install = "apt install virtiofsd (in Debian 12 it comes with qemu-system-common)"
+	switch {
+	case f.Libvirt.Facts.VirtioFS && f.NineP == nil:
+		a.ok(subject, "virtiofs, and 9p for tasks that ask for it")
+	case f.Libvirt.Facts.VirtioFS:
+		a.ok(subject, "virtiofs; no 9p: %s", f.NineP)
+	case f.NineP == nil:
+		a.warn(subject, install, "9p alone, which the kernels of Debian's and Red Hat's cloud images do not have")
+	default:
+		a.problem(subject, install, "there is no virtiofsd, and no 9p: %s; no VM starts", f.NineP)
+	}
+}
+
+func (a *findings) qemuImg(s Settings, f Facts) {
+	const subject = "qemu-img"
+	ceph := false
+	for _, p := range s.Pools {
+		ceph = ceph || p.Ceph != nil
+	}
+	switch {
+	case f.QemuImg != nil:
+		a.problem(subject, "apt install qemu-utils", "no disk can be filled: %s", f.QemuImg)
+	case f.Prlimit != nil:
+		a.problem(subject, "apt install util-linux", "it runs below prlimit alone: %s", f.Prlimit)
+	case f.QemuImgRBD == nil:
+		a.ok(subject, "it is there, with its driver for Ceph")
+	case ceph:
+		a.problem(subject, "apt install qemu-block-extra", "it has no driver for Ceph, and there are pools in Ceph: %s", f.QemuImgRBD)
+	default:
+		a.ok(subject, "it is there, without its driver for Ceph, which no pool needs")
+	}
+}
+
+func (a *findings) directories(s Settings, f Facts) {
+	const subject = "files for tasks"
+	for _, path := range s.Directories {
+		d := f.Directories[path]
+		switch {
+		case d.Missing:
+			a.warn(subject, "mkdir -p "+path, "%s is named in the plugin's configuration, and is not there", path)
+		case d.Err != nil:
+			a.warn(subject, "image_paths or user_data_paths in the plugin's configuration", "%s", d.Err)
+		default:
+			a.ok(subject, "%s is there", path)
+		}
+	}
+}
+
+// nomadDirectories are those that guests see parts of.
+func nomadDirectories(s Settings) []string {
+	dirs := []string{sharesDir}
+	if s.Agent != nil && s.Agent.DataDir != "" {
+		dirs = append(dirs, filepath.Clean(s.Agent.DataDir))
+	}
+	for _, p := range s.Pools {
+		if p.Path != "" {
+			dirs = append(dirs, filepath.Clean(p.Path))
+		}
+	}
+	return dirs
+}
+
+// sharesDir is where the driver mounts what guests see.
+const sharesDir = "/run/nomad-driver-virt"

@@ -1,0 +1,252 @@
+package doctor
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"nomad-driver-virt/domxml"
+	"nomad-driver-virt/hypervisor"
+	"nomad-driver-virt/rbd"
+	"nomad-driver-virt/vm"
+)
+
+// healthy is a host on which nothing is amiss.
+func healthy() (*Settings, *Facts) {
+	s := &Settings{
+		Agent: &Agent{
+			Files: []string{"/etc/nomad.d/nomad.hcl"}, Client: true, HasPlugin: true, DataDir: "/opt/nomad/data",
+			PluginDir: "/opt/nomad/plugins", MaxKillTimeout: "3m", Reserved: 4 * vm.GiB,
+		},
+		URI:          "qemu:///system",
+		Acceleration: "auto",
+		Directories:  []string{"/images"},
+		Pools:        []Pool{{Name: "local", Path: "/pool"}},
+	}
+	network := Network{HasBridge: true}
+	network.Name, network.Bridge, network.Active, network.Autostart = "default", "virbr0", true, true
+	network.Gateway, network.Ranges = netip.MustParsePrefix("192.0.2.1/24"), make([]domxml.AddressRange, 1)
+	f := &Facts{
+		Root: true,
+		CPU:  CPU{Flag: "vmx", X86: true},
+		Libvirt: Libvirt{
+			Version: 9_000_000, QEMU: 7_002_000,
+			Facts:    hypervisor.Facts{Accel: vm.KVM, VirtioFS: true},
+			Runs:     domxml.QEMU{Emulator: "/usr/bin/qemu", Confined: []string{"apparmor"}},
+			UserName: "root",
+			Networks: []Network{network},
+			Pools:    map[string]PoolState{"local": {PoolState: hypervisor.PoolState{Defined: true, Active: true}}},
+		},
+		Directories: map[string]Directory{"/images": {}, "/pool": {Free: 50 * vm.GiB, Size: 100 * vm.GiB}},
+		Ceph:        map[string]error{},
+		Firewall:    Firewall{Chains: true},
+		Kernel:      Kernel{Forwarding: true, Cgroups: 2, Shares: true},
+		Guests: LibvirtGuests{Active: true, File: "/etc/default/libvirt-guests", Set: map[string]string{
+			"ON_SHUTDOWN": "shutdown", "ON_BOOT": "ignore", "PARALLEL_SHUTDOWN": "10",
+		}},
+		Memory: 64 * vm.GiB,
+		Plugin: Plugin{Path: "/opt/nomad/plugins/nomad-driver-virt"},
+	}
+	return s, f
+}
+
+func TestHealthyHostHasNoComplaints(t *testing.T) {
+	s, f := healthy()
+	all := Examine(*s, *f)
+	for _, finding := range all {
+		if finding.Status != OK || finding.Mend != "" {
+			t.Errorf("want nothing to mend on a healthy host, got %+v", finding)
+		}
+	}
+	if len(all) < 15 || Worst(all) != OK {
+		t.Errorf("want 15 findings at least, all ok, got %d, %s", len(all), Worst(all))
+	}
+}
+
+var errNot = errors.New("it is not there")
+
+func TestBrokenHosts(t *testing.T) {
+	asUser := func(f *Facts) { f.Libvirt.Runs.User, f.Libvirt.UserName = 64055, "libvirt-qemu" }
+	inCeph := func(s *Settings) {
+		s.Pools = append(s.Pools, Pool{Name: "ceph", Ceph: &rbd.Pool{RBD: vm.RBD{Pool: "vms", Monitors: []string{"a:1"}}}})
+	}
+	for _, test := range []struct {
+		name    string
+		breaks  func(s *Settings, f *Facts)
+		status  Status
+		subject string
+		found   string // is in it
+		mend    string // is in it
+	}{
+		{"not root", func(_ *Settings, f *Facts) { f.Root = false }, Warning, "privileges", "does not run as root", "sudo"},
+		{"no agent's file", func(s *Settings, _ *Facts) { s.Agent = nil }, Warning, "agent", "was not read", "-config /etc/nomad.d"},
+		{"a configuration that is refused", func(s *Settings, _ *Facts) { s.Wrong = errNot }, Problem, "agent", "does not start with it: it is not there", "/etc/nomad.d/nomad.hcl"},
+		{"no block for the plugin", func(s *Settings, _ *Facts) { s.Agent.HasPlugin = false }, Problem, "agent", "no block for the plugin", "plugin \"nomad-driver-virt\""},
+		{"a server", func(s *Settings, _ *Facts) { s.Agent.Client = false }, Problem, "agent", "no client", "enabled = true"},
+		{"old names", func(s *Settings, _ *Facts) { s.Warnings = []string{"data_dir is an old name"} }, Warning, "agent", "old name", "nomad.hcl"},
+		{"no plugin_dir", func(_ *Settings, f *Facts) { f.Plugin.Path = "" }, Problem, "plugin_dir", "has none", "plugin_dir ="},
+		{"no plugin in it", func(_ *Settings, f *Facts) { f.Plugin.Err = errNot }, Problem, "plugin_dir", "finds no plugin: it is", "install -D nomad-driver-virt /opt/nomad/plugins/nomad-driver-virt"},
+		{"an older plugin in it", func(_ *Settings, f *Facts) { f.Plugin.Other = true }, Warning, "plugin_dir", "another program", "install -D"},
+		{"Nomad's max_kill_timeout", func(s *Settings, _ *Facts) { s.Agent.MaxKillTimeout = "30s" }, Warning, "max_kill_timeout", "is 30s", `"3m"`},
+		{"no max_kill_timeout", func(s *Settings, _ *Facts) { s.Agent.MaxKillTimeout = "long" }, Problem, "max_kill_timeout", `"long" is no duration`, `"3m"`},
+		{"a CPU without", func(_ *Settings, f *Facts) { f.Libvirt.Facts.Accel, f.CPU = vm.TCG, CPU{X86: true, Device: errNot} }, Warning, "KVM", "neither vmx nor svm", "firmware"},
+		{"no module on Intel", func(_ *Settings, f *Facts) { f.Libvirt.Facts.Accel, f.CPU.Device = vm.TCG, errNot }, Warning, "KVM", "/dev/kvm cannot be used", "modprobe kvm_intel"},
+		{"no module on AMD", func(_ *Settings, f *Facts) { f.Libvirt.Facts.Accel, f.CPU = vm.TCG, CPU{"svm", true, errNot} }, Warning, "KVM", "many times slower", "modprobe kvm_amd"},
+		{"no module on ARM", func(_ *Settings, f *Facts) { f.Libvirt.Facts.Accel, f.CPU = vm.TCG, CPU{Device: errNot} }, Warning, "KVM", "/dev/kvm", "modprobe kvm"},
+		{"libvirt has not noticed", func(_ *Settings, f *Facts) { f.Libvirt.Facts.Accel = vm.TCG }, Warning, "KVM", "libvirt offers none", "restart libvirtd"},
+		{"KVM is a must", func(s *Settings, f *Facts) { s.Acceleration, f.Libvirt.Facts.Accel = "kvm", vm.TCG }, Problem, "KVM", "asks for it", "restart libvirtd"},
+		{"no libvirt", func(_ *Settings, f *Facts) { f.Libvirt.Err = errNot }, Problem, "libvirt", "it is not there", "systemctl enable --now libvirtd"},
+		{"a wrong password", func(_ *Settings, f *Facts) { f.Libvirt.Err = errors.New("libvirt refuses to open it") }, Problem, "libvirt", "refuses", "password"},
+		{"neither libvirt nor KVM", func(_ *Settings, f *Facts) { f.Libvirt.Err, f.CPU.Device = errNot, errNot }, Warning, "KVM", "/dev/kvm cannot", "modprobe"},
+		{"9p for another user", func(_ *Settings, f *Facts) { asUser(f); f.Libvirt.Facts.VirtioFS = false }, Warning, "QEMU's user", "libvirt-qemu", "qemu.conf"},
+		{"9p alone", func(_ *Settings, f *Facts) { f.Libvirt.Facts.VirtioFS = false }, Warning, "directories in guests", "9p alone", "virtiofsd"},
+		{"neither", func(_ *Settings, f *Facts) { f.Libvirt.Facts.VirtioFS, f.NineP = false, errNot }, Problem, "directories in guests", "no VM starts", "virtiofsd"},
+		{
+			"AppArmor", func(_ *Settings, f *Facts) {
+				f.Security.Denied = []Denial{{"libvirt-1", "/proc/x"}, {"libvirt-1", "/pool/a/b.qcow2"}}
+			},
+			Problem, "confinement", "AppArmor has refused /pool/a/b.qcow2 (profile libvirt-1)", "'/pool/a/** rwk,' in /etc/apparmor.d/local/abstractions/libvirt-qemu",
+		},
+		{
+			"AppArmor and Nomad's directory", func(_ *Settings, f *Facts) { f.Security.Denied = []Denial{{"virtiofsd", "/opt/nomad/data/alloc/x"}} },
+			Problem, "confinement", "/opt/nomad/data/alloc/x", "of that profile",
+		},
+		{"a log that cannot be read", func(_ *Settings, f *Facts) { f.Security.Log = errNot }, Warning, "confinement", "kernel's log: it is not there", "sudo"},
+		{
+			"SELinux", func(_ *Settings, f *Facts) {
+				f.Libvirt.Runs.Confined = []string{"selinux"}
+				f.Security = Security{Enforcing: true, Label: "system_u:object_r:var_lib_t:s0"}
+			}, Warning, "confinement", `/opt/nomad/data is labelled "system_u:object_r:var_lib_t:s0"`, "restorecon -R /opt/nomad/data",
+		},
+		{"no qemu-img", func(_ *Settings, f *Facts) { f.QemuImg = errNot }, Problem, "qemu-img", "it is not there", "qemu-utils"},
+		{"no prlimit", func(_ *Settings, f *Facts) { f.Prlimit = errNot }, Problem, "qemu-img", "prlimit", "util-linux"},
+		{"no driver for Ceph", func(s *Settings, f *Facts) { inCeph(s); f.QemuImgRBD = errNot }, Problem, "qemu-img", "no driver for Ceph", "qemu-block-extra"},
+		{"Ceph is away", func(s *Settings, f *Facts) { inCeph(s); f.Ceph["ceph"] = errNot }, Problem, "pool ceph", "it is not there", "docs/storage.md"},
+		{"a pool that is elsewhere", func(_ *Settings, f *Facts) { f.Libvirt.Pools["local"] = PoolState{Err: errNot} }, Problem, "pool local", "it is not there", "virsh pool-undefine local"},
+		{"a pool whose file system is not mounted", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{Missing: true} }, Problem, "pool local", "directory /pool is not there", "mkdir -p /pool"},
+		{"a pool that is a file", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{Err: errNot} }, Problem, "pool local", "it is not there", "storage_pools"},
+		{"a pool that is read-only", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{ReadOnly: true} }, Problem, "pool local", "read-only", "remount,rw /pool"},
+		{
+			"a pool that QEMU does not get to", func(_ *Settings, f *Facts) { asUser(f); f.Directories["/pool"] = Directory{Closed: "/secret"} },
+			Problem, "pool local", "/secret does not let QEMU (libvirt-qemu) through", "chmod o+x /secret",
+		},
+		{"a pool that is nearly full", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{Free: 9 * vm.GiB, Size: 100 * vm.GiB} }, Warning, "pool local", "9GiB of 100GiB are free", "larger"},
+		{"a pool that is full", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{Free: vm.GiB, Size: 100 * vm.GiB} }, Problem, "pool local", "are paused", "larger"},
+		{"no directory of images", func(_ *Settings, f *Facts) { f.Directories["/images"] = Directory{Missing: true} }, Warning, "files for tasks", "/images is named", "mkdir -p /images"},
+		{"a file for images", func(_ *Settings, f *Facts) { f.Directories["/images"] = Directory{Err: errNot} }, Warning, "files for tasks", "it is not there", "image_paths"},
+		{"a network that is stopped", func(_ *Settings, f *Facts) { f.Libvirt.Networks[0].Active = false }, Warning, "network default", "does not run", "virsh net-start default"},
+		{"no network at all", func(_ *Settings, f *Facts) { f.Libvirt.Networks = nil }, Warning, "networks", "no network of libvirt's", "net-autostart"},
+		{"a network without autostart", func(_ *Settings, f *Facts) { f.Libvirt.Networks[0].Autostart = false }, Warning, "network default", "does not start with", "net-autostart default"},
+		{"a bridge that somebody removed", func(_ *Settings, f *Facts) { f.Libvirt.Networks[0].HasBridge = false }, Problem, "network default", "no bridge virbr0", "net-destroy"},
+		{"no nft", func(_ *Settings, f *Facts) { f.Firewall.NFT = errNot }, Problem, "firewall", "no port can be published", "apt install nftables"},
+		{"no iptables", func(_ *Settings, f *Facts) { f.Firewall.IPTables = errNot }, Problem, "firewall", "no port can be published", "apt install iptables"},
+		{"libvirt's nftables back end", func(_ *Settings, f *Facts) { f.Firewall = Firewall{Table: true} }, Problem, "firewall", "filters by nftables", "firewall_backend"},
+		{"that back end, and no network yet", func(_ *Settings, f *Facts) { f.Firewall = Firewall{Backend: "nftables"} }, Problem, "firewall", "set to filter by nftables", "firewall_backend"},
+		{"route_localnet for all", func(_ *Settings, f *Facts) { f.Kernel.RouteLocalnet = true }, Warning, "route_localnet", "127.0.0.1", "route_localnet=0"},
+		{"settings that are read-only", func(_ *Settings, f *Facts) { f.Kernel.Sysctl = errNot }, Problem, "route_localnet", "loopback addresses cannot", "/proc/sys"},
+		{"no forwarding", func(_ *Settings, f *Facts) { f.Kernel.Forwarding = false }, Warning, "forwarding", "on the host alone", "ip_forward=1"},
+		{"no control groups", func(_ *Settings, f *Facts) { f.Kernel.Cgroups = 0 }, Warning, "cgroups", "there are none", "mount"},
+		{"no shares of CPUs", func(_ *Settings, f *Facts) { f.Kernel.Shares = false }, Warning, "cgroups", "without the controller cpu", "cgroup_controllers"},
+		{"no systemd", func(_ *Settings, f *Facts) { f.Guests.Err = errNot }, Warning, "host's shutdown", "is not known: it is", "libvirt-guests"},
+		{"no libvirt-guests", func(_ *Settings, f *Facts) { f.Guests = LibvirtGuests{} }, Warning, "host's shutdown", "are killed", "enable --now libvirt-guests"},
+		{"guests are saved", func(_ *Settings, f *Facts) { delete(f.Guests.Set, "ON_SHUTDOWN") }, Warning, "host's shutdown", "saves guests", "ON_SHUTDOWN=shutdown in /etc/default"},
+		{"guests are started twice", func(_ *Settings, f *Facts) { delete(f.Guests.Set, "ON_BOOT") }, Warning, "host's shutdown", "starts VMs at boot", "ON_BOOT=ignore"},
+		{"guests are shut down one by one", func(_ *Settings, f *Facts) { f.Guests.Set["PARALLEL_SHUTDOWN"] = "0" }, Warning, "host's shutdown", "one after another", "PARALLEL_SHUTDOWN=10"},
+		{"no memory for QEMU", func(s *Settings, _ *Facts) { s.Agent.Reserved = vm.GiB }, Warning, "memory", "of 64GiB, 1GiB are not for tasks", "memory = 3120"},
+		{"no memory for emulators", func(_ *Settings, f *Facts) { f.Libvirt.Facts.Accel = vm.TCG }, Warning, "memory", "about 30%", "memory = 15123"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s, f := healthy()
+			test.breaks(s, f)
+			var complaints []Finding
+			for _, finding := range Examine(*s, *f) {
+				if finding.Status != OK {
+					complaints = append(complaints, finding)
+				}
+			}
+			is := func(c Finding) bool {
+				return c.Status == test.status && c.Subject == test.subject &&
+					strings.Contains(c.Found, test.found) && strings.Contains(c.Mend, test.mend) && c.Mend != ""
+			}
+			for _, c := range complaints {
+				if is(c) {
+					return
+				}
+			}
+			t.Errorf("want a %s of %s that says %q and %q, the complaints are: %+v", test.status, test.subject, test.found, test.mend, complaints)
+		})
+	}
+}
+
+func TestWhatIsNoComplaint(t *testing.T) {
+	for name, changes := range map[string]func(s *Settings, f *Facts){
+		"emulation that was asked for": func(s *Settings, f *Facts) {
+			s.Acceleration, f.Libvirt.Facts.Accel, s.Agent.Reserved = "tcg", vm.TCG, 16*vm.GiB
+		},
+		"virtiofsd for another user": func(_ *Settings, f *Facts) { f.Libvirt.Runs.User = 64055 },
+		"a pool that is not made yet": func(_ *Settings, f *Facts) {
+			f.Directories["/pool"] = Directory{Missing: true}
+			f.Libvirt.Pools = nil
+		},
+		"no driver for Ceph, and no pool there": func(_ *Settings, f *Facts) { f.QemuImgRBD = errNot },
+		"less memory for tasks than there is":   func(s *Settings, _ *Facts) { s.Agent.Reserved, s.Agent.Memory = 0, 60*vm.GiB },
+		"a network that nobody wants to run": func(_ *Settings, f *Facts) {
+			other := f.Libvirt.Networks[0]
+			other.Active, other.Autostart = false, false
+			f.Libvirt.Networks = append(f.Libvirt.Networks, other)
+		},
+		"SELinux that lets QEMU read": func(_ *Settings, f *Facts) {
+			f.Libvirt.Runs.Confined = []string{"selinux"}
+			f.Security = Security{Enforcing: true, Label: "system_u:object_r:svirt_image_t:s0"}
+		},
+		"AppArmor that refuses what is none of ours": func(_ *Settings, f *Facts) {
+			f.Security.Denied = []Denial{{"libvirt-1", "/pools/x"}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, f := healthy()
+			changes(s, f)
+			for _, finding := range Examine(*s, *f) {
+				if finding.Status != OK {
+					t.Errorf("want no complaint, got %+v", finding)
+				}
+			}
+		})
+	}
+}
+
+func TestPrint(t *testing.T) {
+	all := []Finding{{OK, "one", "is well", ""}, {Warning, "another", "is so so", "do it"}, {Problem, "a", "is bad", "b & c"}}
+	var text, machine strings.Builder
+	if err := errors.Join(Print(&text, all), PrintJSON(&machine, all[1:])); err != nil {
+		t.Fatal(err)
+	}
+	const wantText = `ok       one      is well
+warning  another  is so so; to mend: do it
+problem  a        is bad; to mend: b & c
+`
+	const wantJSON = `{
+  "status": "problem",
+  "findings": [
+    {
+      "status": "warning",
+      "subject": "another",
+      "found": "is so so",
+      "mend": "do it"
+    },
+    {
+      "status": "problem",
+      "subject": "a",
+      "found": "is bad",
+      "mend": "b & c"
+    }
+  ]
+}
+`
+	if diff := cmp.Diff(wantText, text.String()) + cmp.Diff(wantJSON, machine.String()); diff != "" {
+		t.Errorf("what is printed (-want +got):\n%s", diff)
+	}
+}

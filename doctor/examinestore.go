@@ -1,0 +1,100 @@
+package doctor
+
+import (
+	"fmt"
+
+	"nomad-driver-virt/vm"
+)
+
+// How much of a pool has to be free.
+const (
+	littleFree = 10 // percent
+	noneFree   = 2
+)
+
+func (a *findings) pools(s Settings, f Facts) {
+	for _, p := range s.Pools {
+		if p.Ceph != nil {
+			a.cephPool(p, f)
+		} else {
+			a.directoryPool(p, f)
+		}
+	}
+}
+
+func (a *findings) cephPool(p Pool, f Facts) {
+	if err := f.Ceph[p.Name]; err != nil {
+		a.problem("pool "+p.Name, "docs/storage.md, Ceph", "%s", err)
+		return
+	}
+	a.ok("pool "+p.Name, "%s answers at %d monitors", p.Ceph, len(p.Ceph.Monitors))
+}
+
+func (a *findings) directoryPool(p Pool, f Facts) {
+	subject := "pool " + p.Name
+	d, has := f.Directories[p.Path], f.Libvirt.Pools[p.Name]
+	free := percent(d.Free, d.Size)
+	switch {
+	case has.Err != nil:
+		a.problem(subject, "virsh pool-destroy "+p.Name+"; virsh pool-undefine "+p.Name, "%s", has.Err)
+	case d.Missing && has.Defined:
+		a.problem(subject, "mount its file system; if it is gone for good: mkdir -p "+p.Path, "its directory %s is not there", p.Path)
+	case d.Missing:
+		a.ok(subject, "the driver will make %s", p.Path)
+	case d.Err != nil:
+		a.problem(subject, "storage_pools in the plugin's configuration", "%s", d.Err)
+	case d.ReadOnly:
+		a.problem(subject, "mount -o remount,rw "+p.Path, "%s is on a file system that is mounted read-only", p.Path)
+	case d.Closed != "":
+		a.problem(subject, "chmod o+x "+d.Closed, "%s does not let QEMU (%s) through to %s", d.Closed, f.Libvirt.UserName, p.Path)
+	case free < noneFree:
+		a.problem(subject, "larger file system, or fewer VMs", "%s is full, %s of %s are free: guests that write are paused", p.Path, d.Free, d.Size)
+	case free < littleFree:
+		a.warn(subject, "larger file system, or fewer VMs", "%s is nearly full, %s of %s are free", p.Path, d.Free, d.Size)
+	case has.Defined && !has.Active:
+		a.ok(subject, "%s, %s of %s are free; the driver will start it", p.Path, d.Free, d.Size)
+	default:
+		a.ok(subject, "%s, %s of %s are free", p.Path, d.Free, d.Size)
+	}
+}
+
+func percent(part, of vm.Bytes) int {
+	if of == 0 {
+		return 100 // not known
+	}
+	return int(float64(part) / float64(of) * 100)
+}
+
+// What QEMU takes beside the memory of its guest, in percent of that. Emulated, a
+// guest of 1 GiB had one of 1.3 GiB; with KVM, it is some 100 MiB for each.
+const (
+	besideTCG = 30
+	besideKVM = 5
+)
+
+func (a *findings) memory(s Settings, f Facts) {
+	if s.Agent == nil || f.Memory == 0 {
+		return
+	}
+	total := f.Memory
+	if s.Agent.Memory > 0 {
+		total = s.Agent.Memory
+	}
+	beside, how := vm.Bytes(besideTCG), "emulated"
+	if f.Libvirt.Facts.Accel == vm.KVM && s.Acceleration != "tcg" {
+		beside, how = besideKVM, "with KVM"
+	}
+	// So much that what is left has room for guests and for what is beside them.
+	need := total * beside / (100 + beside)
+	left := s.Agent.Reserved
+	if f.Memory > total {
+		left += f.Memory - total
+	}
+	if left < need {
+		a.warn("memory", fmt.Sprintf("client { reserved { memory = %d } } in the agent's configuration", need/vm.MiB),
+			"of %s, %s are not for tasks: QEMU takes about %d%% beside its guests' memory (%s), and the kernel kills it where there is none",
+			f.Memory, left, beside, how)
+		return
+	}
+	a.ok("memory", "of %s, %s are not for tasks: room for what QEMU takes beside its guests' (%s)", f.Memory, left, how)
+}
