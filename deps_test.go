@@ -19,7 +19,7 @@ var internal = map[string]struct {
 	reason string
 }{
 	"":          {[]string{"cli", "driver"}, "it serves the plugin, or a person, and knows nothing else"},
-	"cli":       {[]string{"agentfile", "doctor", "driver", "vm"}, "its commands bring together what others know"},
+	"cli":       {[]string{"agentfile", "doctor", "driver", "hypervisor", "vm"}, "its commands bring together what others know"},
 	"doctor":    {[]string{"domxml", "hypervisor", "rbd", "systemd", "vm"}, "it asks the host, and knows nothing of Nomad"},
 	"agentfile": {nil, "it reads files, and knows nothing of what they are for"},
 	"driver": {[]string{"bridge", "cloudinit", "console", "domxml", "hostfile", "hypervisor", "image", "portmap", "rbd", "share", "storage", "systemd", "turns", "vm"},

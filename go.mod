@@ -19,6 +19,7 @@ require (
 	github.com/zclconf/go-cty v1.18.0
 	go.yaml.in/yaml/v3 v3.0.4
 	golang.org/x/sys v0.43.0
+	golang.org/x/term v0.40.0
 	libvirt.org/go/libvirtxml v1.12007.0
 )
 

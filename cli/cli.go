@@ -37,6 +37,9 @@ type command struct {
 var commands = []command{
 	{"doctor", "look at this host, and say what is in the way of VMs", doctorHelp, runDoctor},
 	{"validate", "say what the driver would refuse in a job file", validateHelp, runValidate},
+	{"list", "list the VMs of this host, by job, allocation and task", listHelp, runList},
+	{"stats", "show what they use: CPU, memory, disks, interfaces", statsHelp, runStats},
+	{"console", "connect to the serial console of a task's VM", consoleHelp, runConsole},
 }
 
 // List is a line for each command.
