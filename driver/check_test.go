@@ -26,7 +26,7 @@ const (
 	imageDisk   = "disk {\nsource {\nimage = \"a.img\"\n}\n}"
 	imageNeeds  = `config.disk[0].source.image: whether "a.img" is there, may be used, and is an image that fits`
 	bridgeNeeds = `config.network_interface[0].bridge.name: whether the node has bridge "virbr0"`
-	portsNeed   = bridgeNeeds + `, a libvirt network gives out addresses on it, and Nomad gives the ports an IPv4 address of the node's`
+	portsNeed   = bridgeNeeds + ", and how the guest's address is known there, which ports need"
 )
 
 func TestCheckFindsWhatEveryNodeWouldRefuse(t *testing.T) {

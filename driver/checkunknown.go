@@ -99,6 +99,7 @@ func placeholders(value cty.Value) (cty.Value, []string) {
 	if err != nil {
 		panic(err) // of the function above
 	}
+	slices.Sort(unknown) // blocks are walked in no order
 	return filled, unknown
 }
 
