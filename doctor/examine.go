@@ -25,7 +25,9 @@ func Examine(s Settings, f Facts) []Finding {
 	if f.Libvirt.Err == nil {
 		all.networks(f)
 	}
-	all.firewall(f)
+	if f.Root {
+		all.firewall(f)
+	}
 	all.kernel(f)
 	all.libvirtGuests(f)
 	all.memory(s, f)
@@ -48,7 +50,7 @@ func (a *findings) problem(subject, mend, format string, args ...any) {
 
 func (a *findings) privileges(f Facts) {
 	if !f.Root {
-		a.warn("privileges", "sudo nomad-driver-virt doctor", "this does not run as root, and cannot see all there is")
+		a.warn("privileges", "sudo nomad-driver-virt doctor", "this does not run as root: the firewall, and whether ports on loopback addresses can be published, are unchecked")
 	}
 }
 
@@ -64,16 +66,16 @@ func (a *findings) agent(s Settings, f Facts) {
 	files := strings.Join(s.Agent.Files, ", ")
 	switch {
 	case s.Wrong != nil:
-		a.problem("agent", "editor "+files, "the Nomad agent does not start with it: %s", s.Wrong)
+		a.problem("agent", "correct "+files, "the Nomad agent does not start with it: %s", s.Wrong)
 	case !s.Agent.HasPlugin:
-		a.problem("agent", `plugin "nomad-driver-virt" { config {} } in the agent's configuration`, "%s has no block for the plugin", files)
+		a.problem("agent", `write plugin "nomad-driver-virt" { config {} } into the agent's configuration`, "%s has no block for the plugin", files)
 	case !s.Agent.Client:
-		a.problem("agent", "client { enabled = true } in the agent's configuration", "it is no client, and runs no tasks (%s)", files)
+		a.problem("agent", "write client { enabled = true } into the agent's configuration", "it is no client, and runs no tasks (%s)", files)
 	default:
 		a.ok("agent", "its configuration is taken (%s)", files)
 	}
 	for _, w := range s.Warnings {
-		a.warn("agent", "editor "+files, "%s", w)
+		a.warn("agent", "correct "+files, "%s", w)
 	}
 	a.plugin(f)
 	a.killTimeout(*s.Agent)
@@ -84,7 +86,7 @@ func (a *findings) plugin(f Facts) {
 	mend := "install -D nomad-driver-virt " + f.Plugin.Path
 	switch {
 	case f.Plugin.Path == "":
-		a.problem(subject, `plugin_dir = "/opt/nomad/plugins" in the agent's configuration`, "the agent has none, and no data_dir either")
+		a.problem(subject, `write plugin_dir = "/opt/nomad/plugins" into the agent's configuration`, "the agent has none, and no data_dir either")
 	case f.Plugin.Err != nil:
 		a.problem(subject, mend, "Nomad finds no plugin: %s", f.Plugin.Err)
 	case f.Plugin.Other:
@@ -95,7 +97,7 @@ func (a *findings) plugin(f Facts) {
 }
 
 func (a *findings) killTimeout(agent Agent) {
-	const subject, mend = "max_kill_timeout", `client { max_kill_timeout = "3m" } in the agent's configuration`
+	const subject, mend = "max_kill_timeout", `write client { max_kill_timeout = "3m" } into the agent's configuration`
 	switch most, err := time.ParseDuration(agent.MaxKillTimeout); {
 	case err != nil:
 		a.problem(subject, mend, "%q is no duration", agent.MaxKillTimeout)
@@ -112,7 +114,7 @@ func (a *findings) libvirt(s Settings, f Facts) {
 	case l.Err == nil:
 		a.ok("libvirt", "version %s answers at %s, QEMU is %s", l.Version, s.URI, l.QEMU)
 	case strings.Contains(l.Err.Error(), "refuses"):
-		a.problem("libvirt", `provider "libvirt" { uri, user and password } in the plugin's configuration`, "%s", l.Err)
+		a.problem("libvirt", `correct uri, user and password of provider "libvirt" in the plugin's configuration`, "%s", l.Err)
 	default:
 		a.problem("libvirt", "systemctl enable --now libvirtd", "%s", l.Err)
 	}
@@ -129,7 +131,7 @@ func (a *findings) qemuUser(f Facts) {
 	case f.Libvirt.Facts.VirtioFS:
 		a.ok(subject, "QEMU runs as %s; guests see directories by virtiofsd, which runs as root", f.Libvirt.UserName)
 	default:
-		a.warn(subject, `user = "root" and group = "root" in /etc/libvirt/qemu.conf, then systemctl restart libvirtd; or install virtiofsd`,
+		a.warn(subject, `write user = "root" and group = "root" into /etc/libvirt/qemu.conf, then systemctl restart libvirtd; or install virtiofsd`,
 			"QEMU runs as %s, and guests see directories by 9p: not what only root may read, as secrets are", f.Libvirt.UserName)
 	}
 }
@@ -177,7 +179,7 @@ func (a *findings) directories(s Settings, f Facts) {
 		case d.Missing:
 			a.warn(subject, "mkdir -p "+path, "%s is named in the plugin's configuration, and is not there", path)
 		case d.Err != nil:
-			a.warn(subject, "image_paths or user_data_paths in the plugin's configuration", "%s", d.Err)
+			a.warn(subject, "correct image_paths or user_data_paths in the plugin's configuration", "%s", d.Err)
 		default:
 			a.ok(subject, "%s is there", path)
 		}

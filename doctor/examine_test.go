@@ -3,6 +3,7 @@ package doctor
 import (
 	"errors"
 	"net/netip"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -108,7 +109,7 @@ func TestBrokenHosts(t *testing.T) {
 			"AppArmor", func(_ *Settings, f *Facts) {
 				f.Security.Denied = []Denial{{"libvirt-1", "/proc/x"}, {"libvirt-1", "/pool/a/b.qcow2"}}
 			},
-			Problem, "confinement", "AppArmor has refused /pool/a/b.qcow2 (profile libvirt-1)", "'/pool/a/** rwk,' in /etc/apparmor.d/local/abstractions/libvirt-qemu",
+			Problem, "confinement", "AppArmor has refused /pool/a/b.qcow2 (profile libvirt-1)", "'/pool/a/** rwk,' into /etc/apparmor.d/local/abstractions/libvirt-qemu",
 		},
 		{
 			"AppArmor and Nomad's directory", func(_ *Settings, f *Facts) { f.Security.Denied = []Denial{{"virtiofsd", "/opt/nomad/data/alloc/x"}} },
@@ -133,26 +134,25 @@ func TestBrokenHosts(t *testing.T) {
 			"a pool that QEMU does not get to", func(_ *Settings, f *Facts) { asUser(f); f.Directories["/pool"] = Directory{Closed: "/secret"} },
 			Problem, "pool local", "/secret does not let QEMU (libvirt-qemu) through", "chmod o+x /secret",
 		},
-		{"a pool that is nearly full", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{Free: 9 * vm.GiB, Size: 100 * vm.GiB} }, Warning, "pool local", "9GiB of 100GiB are free", "larger"},
-		{"a pool that is full", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{Free: vm.GiB, Size: 100 * vm.GiB} }, Problem, "pool local", "are paused", "larger"},
+		{"a pool that is nearly full", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{Free: 9 * vm.GiB, Size: 100 * vm.GiB} }, Warning, "pool local", "9GiB of 100GiB are free", "grow"},
+		{"a pool that is full", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{Free: vm.GiB, Size: 100 * vm.GiB} }, Problem, "pool local", "are paused", "grow"},
 		{"no directory of images", func(_ *Settings, f *Facts) { f.Directories["/images"] = Directory{Missing: true} }, Warning, "files for tasks", "/images is named", "mkdir -p /images"},
 		{"a file for images", func(_ *Settings, f *Facts) { f.Directories["/images"] = Directory{Err: errNot} }, Warning, "files for tasks", "it is not there", "image_paths"},
 		{"a network that is stopped", func(_ *Settings, f *Facts) { f.Libvirt.Networks[0].Active = false }, Warning, "network default", "does not run", "virsh net-start default"},
 		{"no network at all", func(_ *Settings, f *Facts) { f.Libvirt.Networks = nil }, Warning, "networks", "no network of libvirt's", "net-autostart"},
 		{"a network without autostart", func(_ *Settings, f *Facts) { f.Libvirt.Networks[0].Autostart = false }, Warning, "network default", "does not start with", "net-autostart default"},
 		{"a bridge that somebody removed", func(_ *Settings, f *Facts) { f.Libvirt.Networks[0].HasBridge = false }, Problem, "network default", "no bridge virbr0", "net-destroy"},
-		{"no nft", func(_ *Settings, f *Facts) { f.Firewall.NFT = errNot }, Problem, "firewall", "no port can be published", "apt install nftables"},
-		{"no iptables", func(_ *Settings, f *Facts) { f.Firewall.IPTables = errNot }, Problem, "firewall", "no port can be published", "apt install iptables"},
-		{"libvirt's nftables back end", func(_ *Settings, f *Facts) { f.Firewall = Firewall{Table: true} }, Problem, "firewall", "filters by nftables", "firewall_backend"},
-		{"that back end, and no network yet", func(_ *Settings, f *Facts) { f.Firewall = Firewall{Backend: "nftables"} }, Problem, "firewall", "set to filter by nftables", "firewall_backend"},
+		{"no nft", func(_ *Settings, f *Facts) { f.Firewall.NFT = exec.ErrNotFound }, Problem, "firewall", "no port can be published", "apt install nftables"},
+		{"no iptables", func(_ *Settings, f *Facts) { f.Firewall = Firewall{IPTables: exec.ErrNotFound} }, Warning, "firewall", "no NAT network", "apt install iptables"},
+		{"a kernel without nftables", func(_ *Settings, f *Facts) { f.Firewall.NFT = errNot }, Problem, "firewall", "it is not there", "modprobe nf_tables"},
 		{"route_localnet for all", func(_ *Settings, f *Facts) { f.Kernel.RouteLocalnet = true }, Warning, "route_localnet", "127.0.0.1", "route_localnet=0"},
 		{"settings that are read-only", func(_ *Settings, f *Facts) { f.Kernel.Sysctl = errNot }, Problem, "route_localnet", "loopback addresses cannot", "/proc/sys"},
 		{"no forwarding", func(_ *Settings, f *Facts) { f.Kernel.Forwarding = false }, Warning, "forwarding", "on the host alone", "ip_forward=1"},
 		{"no control groups", func(_ *Settings, f *Facts) { f.Kernel.Cgroups = 0 }, Warning, "cgroups", "there are none", "mount"},
-		{"no shares of CPUs", func(_ *Settings, f *Facts) { f.Kernel.Shares = false }, Warning, "cgroups", "without the controller cpu", "cgroup_controllers"},
+		{"no shares of CPUs", func(_ *Settings, f *Facts) { f.Kernel.Shares = false }, Warning, "cgroups", "without the controller cpu", "cgroup_disable"},
 		{"no systemd", func(_ *Settings, f *Facts) { f.Guests.Err = errNot }, Warning, "host's shutdown", "is not known: it is", "libvirt-guests"},
 		{"no libvirt-guests", func(_ *Settings, f *Facts) { f.Guests = LibvirtGuests{} }, Warning, "host's shutdown", "are killed", "enable --now libvirt-guests"},
-		{"guests are saved", func(_ *Settings, f *Facts) { delete(f.Guests.Set, "ON_SHUTDOWN") }, Warning, "host's shutdown", "saves guests", "ON_SHUTDOWN=shutdown in /etc/default"},
+		{"guests are saved", func(_ *Settings, f *Facts) { delete(f.Guests.Set, "ON_SHUTDOWN") }, Warning, "host's shutdown", "saves guests", "ON_SHUTDOWN=shutdown into /etc/default"},
 		{"guests are started twice", func(_ *Settings, f *Facts) { delete(f.Guests.Set, "ON_BOOT") }, Warning, "host's shutdown", "starts VMs at boot", "ON_BOOT=ignore"},
 		{"guests are shut down one by one", func(_ *Settings, f *Facts) { f.Guests.Set["PARALLEL_SHUTDOWN"] = "0" }, Warning, "host's shutdown", "one after another", "PARALLEL_SHUTDOWN=10"},
 		{"no memory for QEMU", func(s *Settings, _ *Facts) { s.Agent.Reserved = vm.GiB }, Warning, "memory", "of 64GiB, 1GiB are not for tasks", "memory = 3120"},
@@ -181,6 +181,16 @@ func TestBrokenHosts(t *testing.T) {
 	}
 }
 
+func TestWhatOnlyRootSeesIsNoProblemForOthers(t *testing.T) {
+	s, f := healthy()
+	f.Root, f.Firewall.NFT, f.Firewall.IPTables, f.Kernel.Sysctl = false, errNot, errNot, errNot
+	for _, finding := range Examine(*s, *f) {
+		if finding.Status != OK && finding.Subject != "privileges" {
+			t.Errorf("want no complaint but of the privileges, got %+v", finding)
+		}
+	}
+}
+
 func TestWhatIsNoComplaint(t *testing.T) {
 	for name, changes := range map[string]func(s *Settings, f *Facts){
 		"emulation that was asked for": func(s *Settings, f *Facts) {
@@ -201,6 +211,10 @@ func TestWhatIsNoComplaint(t *testing.T) {
 		"SELinux that lets QEMU read": func(_ *Settings, f *Facts) {
 			f.Libvirt.Runs.Confined = []string{"selinux"}
 			f.Security = Security{Enforcing: true, Label: "system_u:object_r:svirt_image_t:s0"}
+		},
+		"libvirt's nftables back end": func(_ *Settings, f *Facts) { f.Firewall = Firewall{IPTables: errNot, Table: true} },
+		"that back end, and no network yet": func(_ *Settings, f *Facts) {
+			f.Firewall = Firewall{IPTables: errNot, Backend: "nftables"}
 		},
 		"AppArmor that refuses what is none of ours": func(_ *Settings, f *Facts) {
 			f.Security.Denied = []Denial{{"libvirt-1", "/pools/x"}}

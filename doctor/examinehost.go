@@ -1,6 +1,8 @@
 package doctor
 
 import (
+	"errors"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -46,7 +48,7 @@ func (c CPU) why() string {
 func (c CPU) mend() string {
 	switch {
 	case c.X86 && c.Flag == "":
-		return "virtualization in the firmware's settings; in a VM, nested virtualization in those of its host"
+		return "turn virtualization on (VT-x, AMD-V) in the firmware's settings; in a VM, nested virtualization on its host"
 	case c.Device != nil && c.Flag == "svm":
 		return "modprobe kvm_amd"
 	case c.Device != nil && c.Flag == "vmx":
@@ -93,9 +95,9 @@ func inTheWay(denied []Denial, dirs []string) (Denial, bool) {
 func (d Denial) mend() string {
 	file := "/etc/apparmor.d/local/abstractions/libvirt-qemu"
 	if !strings.HasPrefix(d.Profile, "libvirt-") {
-		file = "/etc/apparmor.d/local/ of that profile"
+		file = "the file of that profile in /etc/apparmor.d/local"
 	}
-	return "the line '" + filepath.Dir(d.Path) + "/** rwk,' in " + file + ", then systemctl reload apparmor"
+	return "write '" + filepath.Dir(d.Path) + "/** rwk,' into " + file + ", then systemctl reload apparmor"
 }
 
 // readableLabel tells a label that SELinux lets QEMU read.
@@ -144,33 +146,41 @@ func (n Network) addresses() string {
 func (a *findings) firewall(f Facts) {
 	const subject = "firewall"
 	w := f.Firewall
-	const iptables = `firewall_backend = "iptables" in /etc/libvirt/network.conf, then systemctl restart libvirtd`
 	switch {
 	case w.NFT != nil:
-		a.problem(subject, "apt install nftables", "no port can be published: %s", w.NFT)
-	case w.IPTables != nil:
-		a.problem(subject, "apt install iptables", "no port can be published: %s", w.IPTables)
+		a.problem(subject, orModule(w.NFT, "apt install nftables", "modprobe nf_tables"), "no port can be published: %s", w.NFT)
+	case w.Table && w.Chains:
+		a.ok(subject, "nftables is there; libvirt filters by it, and has rules in iptables, too")
 	case w.Table:
-		a.problem(subject, iptables, "libvirt filters by nftables, and rejects what comes for published ports of its NAT networks")
+		a.ok(subject, "nftables is there, and libvirt filters by it")
 	case w.Chains:
-		a.ok(subject, "nftables and iptables are there, and libvirt filters by iptables")
-	case w.Backend == "nftables":
-		a.problem(subject, iptables, "libvirt is set to filter by nftables, by which it rejects what comes for published ports of its NAT networks")
+		a.ok(subject, "nftables is there, and libvirt filters by iptables")
+	case w.IPTables != nil && w.Backend != "nftables":
+		a.warn(subject, orModule(w.IPTables, "apt install iptables", "modprobe ip_tables"),
+			"libvirt filters by iptables, if it is not told otherwise, and starts no NAT network without: %s", w.IPTables)
 	default:
-		a.ok(subject, "nftables and iptables are there; libvirt has no rules now")
+		a.ok(subject, "nftables is there; libvirt has no rules now")
 	}
+}
+
+// orModule is what mends a program that is not there, or one that the kernel refuses.
+func orModule(err error, install, module string) string {
+	if errors.Is(err, exec.ErrNotFound) {
+		return install
+	}
+	return module
 }
 
 func (a *findings) kernel(f Facts) {
 	k := f.Kernel
 	switch {
-	case k.Sysctl != nil:
+	case k.Sysctl != nil && f.Root:
 		a.problem("route_localnet", "mount -o remount,rw /proc/sys", "ports on loopback addresses cannot be published: %s", k.Sysctl)
 	case k.RouteLocalnet:
 		a.warn("route_localnet", "sysctl -w net.ipv4.conf.all.route_localnet=0",
 			"is on for all interfaces: others reach what listens on 127.0.0.1 alone; the driver sets it for the bridges that need it, and guards those")
 	default:
-		a.ok("route_localnet", "is off, and can be set for bridges with ports on loopback addresses")
+		a.ok("route_localnet", "is off; the driver sets it for bridges with ports on loopback addresses alone")
 	}
 	if k.Forwarding {
 		a.ok("forwarding", "the host forwards packets to guests")
@@ -182,7 +192,7 @@ func (a *findings) kernel(f Facts) {
 	case k.Cgroups == 0:
 		a.warn("cgroups", "mount -t cgroup2 none /sys/fs/cgroup", "there are none: all VMs weigh the same, whatever resources.cpu says")
 	case !k.Shares:
-		a.warn("cgroups", "cgroup_controllers in /etc/libvirt/qemu.conf, and the kernel's command line",
+		a.warn("cgroups", "see cgroup_disable on the kernel's command line (/proc/cmdline)",
 			"version %d, without the controller cpu: all VMs weigh the same, whatever resources.cpu says", k.Cgroups)
 	default:
 		a.ok("cgroups", "version %d, with the controller cpu, which resources.cpu needs", k.Cgroups)
@@ -196,10 +206,10 @@ func (a *findings) libvirtGuests(f Facts) {
 	if file == "" {
 		file = "/etc/default/libvirt-guests"
 	}
-	set := func(line string) string { return line + " in " + file }
+	set := func(line string) string { return "write " + line + " into " + file }
 	switch {
 	case g.Err != nil:
-		a.warn(subject, "systemctl enable --now libvirt-guests, where there is systemd",
+		a.warn(subject, "systemctl status libvirt-guests",
 			"whether guests are shut down when the host is, is not known: %s", g.Err)
 	case !g.Active:
 		a.warn(subject, "systemctl enable --now libvirt-guests", "libvirt-guests is not active: guests are killed with the host")

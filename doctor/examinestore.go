@@ -24,7 +24,7 @@ func (a *findings) pools(s Settings, f Facts) {
 
 func (a *findings) cephPool(p Pool, f Facts) {
 	if err := f.Ceph[p.Name]; err != nil {
-		a.problem("pool "+p.Name, "docs/storage.md, Ceph", "%s", err)
+		a.problem("pool "+p.Name, "see docs/storage.md, Ceph", "%s", err)
 		return
 	}
 	a.ok("pool "+p.Name, "%s answers at %d monitors", p.Ceph, len(p.Ceph.Monitors))
@@ -42,15 +42,15 @@ func (a *findings) directoryPool(p Pool, f Facts) {
 	case d.Missing:
 		a.ok(subject, "the driver will make %s", p.Path)
 	case d.Err != nil:
-		a.problem(subject, "storage_pools in the plugin's configuration", "%s", d.Err)
+		a.problem(subject, "correct storage_pools in the plugin's configuration", "%s", d.Err)
 	case d.ReadOnly:
 		a.problem(subject, "mount -o remount,rw "+p.Path, "%s is on a file system that is mounted read-only", p.Path)
 	case d.Closed != "":
 		a.problem(subject, "chmod o+x "+d.Closed, "%s does not let QEMU (%s) through to %s", d.Closed, f.Libvirt.UserName, p.Path)
 	case free < noneFree:
-		a.problem(subject, "larger file system, or fewer VMs", "%s is full, %s of %s are free: guests that write are paused", p.Path, d.Free, d.Size)
+		a.problem(subject, "grow its file system, or remove VMs and images", "%s is full, %s of %s are free: guests that write are paused", p.Path, d.Free, d.Size)
 	case free < littleFree:
-		a.warn(subject, "larger file system, or fewer VMs", "%s is nearly full, %s of %s are free", p.Path, d.Free, d.Size)
+		a.warn(subject, "grow its file system, or remove VMs and images", "%s is nearly full, %s of %s are free", p.Path, d.Free, d.Size)
 	case has.Defined && !has.Active:
 		a.ok(subject, "%s, %s of %s are free; the driver will start it", p.Path, d.Free, d.Size)
 	default:
@@ -91,7 +91,7 @@ func (a *findings) memory(s Settings, f Facts) {
 		left += f.Memory - total
 	}
 	if left < need {
-		a.warn("memory", fmt.Sprintf("client { reserved { memory = %d } } in the agent's configuration", need/vm.MiB),
+		a.warn("memory", fmt.Sprintf("write client { reserved { memory = %d } } into the agent's configuration", need/vm.MiB),
 			"of %s, %s are not for tasks: QEMU takes about %d%% beside its guests' memory (%s), and the kernel kills it where there is none",
 			f.Memory, left, beside, how)
 		return
