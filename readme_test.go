@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"strings"
 	"testing"
+
+	"nomad-driver-virt/cli"
 )
 
 func TestReadmeShowsTheExampleAsItIs(t *testing.T) {
@@ -17,5 +20,40 @@ func TestReadmeShowsTheExampleAsItIs(t *testing.T) {
 	}
 	if !strings.Contains(string(readme), "```hcl\n"+string(example)+"```\n") {
 		t.Errorf("README.md does not show examples/python.nomad.hcl as it is, want the block:\n%s", example)
+	}
+}
+
+// saysByHand is what a command prints, with its exit status.
+func saysByHand(t *testing.T, status int, args ...string) string {
+	t.Helper()
+	var out, complaints bytes.Buffer
+	if got := byHand(t.Context(), args, cli.Streams{Out: &out, Err: &complaints}); got != status {
+		t.Fatalf("%q ends with status %d, want %d: %s", args, got, status, complaints.String())
+	}
+	return out.String()
+}
+
+func TestReadmeShowsWhatValidateSays(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "$ nomad-driver-virt validate broken.nomad.hcl\n" + saysByHand(t, 1, "validate", "cli/testdata/broken.nomad.hcl") + "```\n"
+	if !strings.Contains(string(readme), want) {
+		t.Errorf("README.md does not show what validate says, want:\n%s", want)
+	}
+}
+
+func TestDocsShowTheHelpOfCommands(t *testing.T) {
+	docs, err := os.ReadFile("docs/commands.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(cli.List()) {
+		name := strings.Fields(line)[1]
+		want := "## " + name + "\n\n```text\n" + saysByHand(t, 0, name, "-help") + "```\n"
+		if !strings.Contains(string(docs), want) {
+			t.Errorf("docs/commands.md does not show the help of %s, want:\n%s", name, want)
+		}
 	}
 }
