@@ -22,7 +22,7 @@ func jobOf(t *testing.T, inGroup, inTask, config string) *api.Job {
 }
 
 const (
-	emptyDisk   = "disk {\nsize = \"1GiB\"\n}"
+	blankDisk   = "disk {\nsize = \"1GiB\"\n}"
 	imageDisk   = "disk {\nsource {\nimage = \"a.img\"\n}\n}"
 	imageNeeds  = `config.disk[0].source.image: whether "a.img" is there, may be used, and is an image that fits`
 	bridgeNeeds = `config.network_interface[0].bridge.name: whether the node has bridge "virbr0"`
@@ -34,7 +34,7 @@ func TestCheckFindsWhatEveryNodeWouldRefuse(t *testing.T) {
 		name, inGroup, inTask, config string
 		problems                      []string
 	}{
-		{name: "nothing", config: emptyDisk},
+		{name: "nothing", config: blankDisk},
 		{name: "no disk", config: "", problems: []string{`config.disk: is missing; a VM needs one: disk { source { image = "…" } }`}},
 		{
 			name:   "several things at once",
@@ -47,46 +47,46 @@ func TestCheckFindsWhatEveryNodeWouldRefuse(t *testing.T) {
 		},
 		{
 			name:     "what the schema does not have",
-			config:   "disc {}\n" + emptyDisk,
+			config:   "disc {}\n" + blankDisk,
 			problems: []string{`config: Invalid label: No argument or block type is named "disc". Did you mean "disk"?`},
 		},
 		{
 			name:     "a variable of the shell",
-			config:   "cmds = [\"echo $${HOME}\"]\n" + emptyDisk,
+			config:   "cmds = [\"echo $${HOME}\"]\n" + blankDisk,
 			problems: []string{`config: Unknown variable: There is no variable named "HOME".`},
 		},
 		{
 			name:     "more vCPUs than cores",
 			inTask:   "resources {\ncores = 2\n}",
-			config:   "vcpus = 3\n" + emptyDisk,
+			config:   "vcpus = 3\n" + blankDisk,
 			problems: []string{"config.vcpus: is 3, and the task has 2 reserved cores, each of which is one vCPU: leave vcpus away, or use resources.cpu instead of resources.cores"},
 		},
 		{
 			name:     "a device of the host",
 			inTask:   "resources {\ndevice \"nvidia/gpu\" {}\n}",
-			config:   emptyDisk,
+			config:   blankDisk,
 			problems: []string{"resources.device: devices of the host cannot be given to a VM yet"},
 		},
 		{
 			name:     "a port that the group has not",
 			inGroup:  "network {\nport \"http\" {}\n}",
-			config:   emptyDisk + "\nnetwork_interface {\nbridge {\nname = \"virbr0\"\nports = [\"https\"]\n}\n}",
+			config:   blankDisk + "\nnetwork_interface {\nbridge {\nname = \"virbr0\"\nports = [\"https\"]\n}\n}",
 			problems: []string{`config.network_interface[0].bridge.ports[0]: the group has no port "https"; it has: http`},
 		},
 		{
 			name:     "another network mode",
 			inGroup:  "network {\nmode = \"bridge\"\n}",
-			config:   emptyDisk,
+			config:   blankDisk,
 			problems: []string{`group "g" network[0].mode: "bridge" is not supported by this driver; leave it out, or say host`},
 		},
 		{
 			name:     "user data of no form",
-			config:   emptyDisk + "\nuser_data = <<E\nhello\nworld\nE",
+			config:   blankDisk + "\nuser_data = <<E\nhello\nworld\nE",
 			problems: []string{"config.user_data: "},
 		},
 		{
 			name:     "an architecture that no host has",
-			config:   emptyDisk + "\nos {\narch = \"vax\"\n}",
+			config:   blankDisk + "\nos {\narch = \"vax\"\n}",
 			problems: []string{`config.os.arch: "vax" is none of the architectures that guests can have on this host: x86_64, i686, aarch64`},
 		},
 		{
@@ -98,14 +98,14 @@ func TestCheckFindsWhatEveryNodeWouldRefuse(t *testing.T) {
 			name:     "a volume where the guest has the allocation",
 			inGroup:  "volume \"v\" {\ntype = \"host\"\nsource = \"s\"\n}",
 			inTask:   "volume_mount {\nvolume = \"v\"\ndestination = \"/local/x\"\n}",
-			config:   emptyDisk,
+			config:   blankDisk,
 			problems: []string{`volume_mount with the destination "/local/x": is where the guest has the allocation's directories, which it cannot write to; mount the volume elsewhere`},
 		},
 		{
 			name:     "an image for a volume that is read-only is not known to be wrong before it is looked at",
 			inGroup:  "volume \"v\" {\ntype = \"host\"\nsource = \"s\"\nread_only = true\n}",
 			inTask:   "volume_mount {\nvolume = \"v\"\ndestination = \"/dev/vdb\"\n}",
-			config:   emptyDisk + "\ndisk {\nvolume = \"/dev/vdb\"\nsize = \"1GiB\"\n}",
+			config:   blankDisk + "\ndisk {\nvolume = \"/dev/vdb\"\nsize = \"1GiB\"\n}",
 			problems: []string{"config.disk: none of the 2 disks is primary; set primary = true in the one to boot from", "config.disk[1].size: does not go with volume: a Nomad volume is there already; leave it out"},
 		},
 	} {
@@ -133,14 +133,14 @@ func TestCheckSaysWhatOnlyTheNodeCanTell(t *testing.T) {
 		of                            *Config
 		problems, unchecked           []string
 	}{
-		{name: "nothing", config: emptyDisk},
+		{name: "nothing", config: blankDisk},
 		{name: "an image", config: imageDisk, unchecked: []string{imageNeeds}},
 		{
 			name:    "ports on a bridge",
 			inGroup: "network {\nport \"http\" {}\n}",
-			config:  emptyDisk + "\nnetwork_interface {\nbridge {\nname = \"virbr0\"\nports = [\"http\"]\n}\n}", unchecked: []string{portsNeed},
+			config:  blankDisk + "\nnetwork_interface {\nbridge {\nname = \"virbr0\"\nports = [\"http\"]\n}\n}", unchecked: []string{portsNeed},
 		},
-		{name: "a bridge", config: emptyDisk + "\nnetwork_interface {\nbridge {\nname = \"virbr0\"\n}\n}", unchecked: []string{bridgeNeeds}},
+		{name: "a bridge", config: blankDisk + "\nnetwork_interface {\nbridge {\nname = \"virbr0\"\n}\n}", unchecked: []string{bridgeNeeds}},
 		{
 			name:      "a pool",
 			config:    "disk {\nsize = \"1GiB\"\npool = \"c\"\n}",
@@ -181,7 +181,7 @@ func TestCheckSaysWhatOnlyTheNodeCanTell(t *testing.T) {
 		},
 		{
 			name:   "which disk is primary",
-			config: "disk {\nsize = \"1GiB\"\nprimary = \"${meta.first}\"\n}\n" + emptyDisk,
+			config: "disk {\nsize = \"1GiB\"\nprimary = \"${meta.first}\"\n}\n" + blankDisk,
 			unchecked: []string{
 				"config.disk[0].primary: the client fills in what it depends on",
 			},
@@ -195,7 +195,7 @@ func TestCheckSaysWhatOnlyTheNodeCanTell(t *testing.T) {
 		{
 			name:      "a variable that a template may bring",
 			inTask:    "template {\ndata = \"\"\ndestination = \"local/e\"\nenv = true\n}",
-			config:    "hostname = \"$${SITE}\"\n" + emptyDisk,
+			config:    "hostname = \"$${SITE}\"\n" + blankDisk,
 			unchecked: []string{"config.hostname: the client fills in what it depends on"},
 		},
 		{
@@ -207,7 +207,7 @@ func TestCheckSaysWhatOnlyTheNodeCanTell(t *testing.T) {
 		},
 		{
 			name:   "machine, architecture, mounts, user data and device",
-			config: emptyDisk + "\nos {\narch = \"aarch64\"\nmachine = \"virt\"\n}\nmounts = \"virtiofs\"\nuser_data = \"a.yml\"\nnetwork_interface {\nmacvtap {\ndevice = \"eth0\"\n}\n}",
+			config: blankDisk + "\nos {\narch = \"aarch64\"\nmachine = \"virt\"\n}\nmounts = \"virtiofs\"\nuser_data = \"a.yml\"\nnetwork_interface {\nmacvtap {\ndevice = \"eth0\"\n}\n}",
 			unchecked: []string{
 				"config.os.arch: whether the node runs aarch64 guests",
 				`config.os.machine: whether the node's QEMU has machine type "virt"`,
