@@ -71,6 +71,10 @@ func (j *job) explain() {
 	for _, a := range j.allocations() {
 		status, _ := try("nomad", "alloc", "status", a.ID)
 		j.t.Log(status)
+		for task := range a.TaskStates {
+			console, _ := try("nomad", "alloc", "logs", a.ID, task)
+			j.t.Log("the end of the console of " + task + ":\n" + console[max(0, len(console)-2000):])
+		}
 	}
 	domains, _ := try("virsh", "list", "--all")
 	j.t.Log(domains)
