@@ -23,6 +23,11 @@ while [ "$1" != -- ]; do
 done
 shift
 
+# libvirtd looks its own name up before each start of a VM, which takes 10 s where
+# the name servers are out of reach.
+printf '127.0.0.1 localhost\n::1 localhost\n127.0.1.1 %s\n' "$(uname -n)" >"$root/etc/hosts"
+: >"$root/etc/resolv.conf"
+
 cd "$root"
 pivot_root . . # the machine's root is now under this folder
 umount -l .
