@@ -4,14 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"libvirt.org/go/libvirtxml"
 )
 
 // Capabilities is what libvirt can run on a host.
 type Capabilities struct {
-	Arch   string // the host's own, by libvirt's name
-	Guests []Guest
+	Arch     string // the host's own, by libvirt's name
+	QEMUUser string // the number of the user that QEMU runs as; empty: libvirt does not tell
+	Guests   []Guest
 }
 
 // Guest is an architecture that guests can have.
@@ -34,7 +36,7 @@ func ParseCapabilities(document string) (Capabilities, error) {
 	if c.Host.CPU == nil || c.Host.CPU.Arch == "" {
 		return Capabilities{}, errors.New("capabilities XML: it names no architecture of the host")
 	}
-	found := Capabilities{Arch: c.Host.CPU.Arch}
+	found := Capabilities{Arch: c.Host.CPU.Arch, QEMUUser: userOf(c.Host.SecModel)}
 	for _, g := range c.Guests {
 		if g.OSType != "hvm" {
 			continue
@@ -49,6 +51,17 @@ func ParseCapabilities(document string) (Capabilities, error) {
 		found.Guests = append(found.Guests, guest)
 	}
 	return found, nil
+}
+
+// userOf finds who QEMU runs as, in a label like "+64055:+64055".
+func userOf(models []libvirtxml.CapsHostSecModel) string {
+	for _, m := range models {
+		if m.Name == "dac" && len(m.Labels) > 0 {
+			user, _, _ := strings.Cut(m.Labels[0].Value, ":")
+			return strings.TrimPrefix(user, "+")
+		}
+	}
+	return ""
 }
 
 // Offer is what libvirt and QEMU offer to a guest of one machine type.

@@ -14,7 +14,8 @@ func TestParseCapabilities(t *testing.T) {
 		want           Capabilities
 	}{
 		{"libvirt 9.0 on a PC with QEMU for ARM", read(t, "capabilities.xml"), Capabilities{
-			Arch: "x86_64",
+			Arch:     "x86_64",
+			QEMUUser: "0",
 			Guests: []Guest{
 				{
 					Arch:     "aarch64",
@@ -29,6 +30,12 @@ func TestParseCapabilities(t *testing.T) {
 			},
 		}},
 		{"libvirt's test driver", host + "</capabilities>", Capabilities{Arch: "i686"}},
+		{
+			"Debian's own qemu.conf",
+			strings.TrimSuffix(host, "</host>") + "<secmodel><model>none</model></secmodel><secmodel><model>dac</model>" +
+				"<baselabel type='kvm'>+64055:+64055</baselabel><baselabel type='qemu'>+64055:+64055</baselabel></secmodel></host></capabilities>",
+			Capabilities{Arch: "i686", QEMUUser: "64055"},
+		},
 		{
 			"guests that are not virtualized in full",
 			host + "<guest><os_type>xen</os_type><arch name='x86_64'/></guest></capabilities>",

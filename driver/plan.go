@@ -209,21 +209,7 @@ func cpuModel(configured string, f hypervisor.Facts, accel vm.Accel) string {
 const tcgCPUOfARM = "cortex-a72"
 
 func planShares(r request, name string, p *problems) []vm.Share {
-	kind := vm.NineP
-	switch r.task.Mounts {
-	case "":
-		if r.facts.VirtioFS {
-			kind = vm.VirtioFS
-		}
-	case string(vm.NineP):
-	case string(vm.VirtioFS):
-		kind = vm.VirtioFS
-		if !r.facts.VirtioFS {
-			p.addf("config.mounts", "the host has no virtiofs: install virtiofsd, or leave mounts out for 9p")
-		}
-	default:
-		p.addf("config.mounts", "%q is neither virtiofs nor 9p", r.task.Mounts)
-	}
+	kind := planShareType(r, p)
 	dir := r.nomad.TaskDir()
 	var shares []vm.Share
 	for _, d := range []struct{ tag, source string }{

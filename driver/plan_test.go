@@ -224,6 +224,30 @@ func TestPlanRefusesGuests(t *testing.T) {
 			change: func(r *request) { r.facts.VirtioFS = true },
 		},
 		{
+			name:   "mounts by 9p where QEMU is another user",
+			config: oneDisk + `mounts = "9p"`,
+			change: func(r *request) { r.facts.VirtioFS, r.facts.QEMUUser = true, "64055" },
+			want: []string{"config.mounts: by 9p the guest would miss files that only root may read, since QEMU runs as user 64055; " +
+				`leave mounts out for virtiofs, or set user = "root" in libvirt's qemu.conf`},
+		},
+		{
+			name:   "no virtiofs where QEMU is another user",
+			config: oneDisk,
+			change: func(r *request) { r.facts.QEMUUser = "64055" },
+			want: []string{"config.mounts: by 9p the guest would miss files that only root may read, since QEMU runs as user 64055; " +
+				`install virtiofsd, or set user = "root" in libvirt's qemu.conf`},
+		},
+		{
+			name:   "mounts by virtiofs where QEMU is another user",
+			config: oneDisk,
+			change: func(r *request) { r.facts.VirtioFS, r.facts.QEMUUser = true, "64055" },
+		},
+		{
+			name:   "mounts by 9p where QEMU is root",
+			config: oneDisk + `mounts = "9p"`,
+			change: func(r *request) { r.facts.QEMUUser = "0" },
+		},
+		{
 			name:   "mounts by what the host does not have",
 			config: oneDisk + `mounts = "virtiofs"`,
 			want:   []string{"config.mounts: the host has no virtiofs: install virtiofsd, or leave mounts out for 9p"},

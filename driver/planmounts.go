@@ -105,6 +105,37 @@ func mountOf(mounts []mount, d Disk) *mount {
 	return &mounts[i]
 }
 
+// planShareType chooses what a guest sees directories by: virtiofs, if the host
+// has it and the job does not say otherwise.
+func planShareType(r request, p *problems) vm.ShareType {
+	const path = "config.mounts"
+	kind, instead := vm.NineP, "install virtiofsd"
+	if r.facts.VirtioFS {
+		instead = "leave mounts out for virtiofs"
+	}
+	switch r.task.Mounts {
+	case "":
+		if r.facts.VirtioFS {
+			kind = vm.VirtioFS
+		}
+	case string(vm.NineP):
+	case string(vm.VirtioFS):
+		kind = vm.VirtioFS
+		if !r.facts.VirtioFS {
+			p.addf(path, "the host has no virtiofs: install virtiofsd, or leave mounts out for 9p")
+		}
+	default:
+		p.addf(path, "%q is neither virtiofs nor 9p", r.task.Mounts)
+		return kind
+	}
+	// By 9p QEMU reads the files itself; virtiofsd is root whoever QEMU runs as.
+	if user := r.facts.QEMUUser; kind == vm.NineP && user != "" && user != "0" {
+		p.addf(path, "by 9p the guest would miss files that only root may read, since QEMU runs as user %s; "+
+			"%s, or set user = \"root\" in libvirt's qemu.conf", user, instead)
+	}
+	return kind
+}
+
 // planMounts shows the guest the directories that the task mounts, each at its
 // destination, and names those mounts that nothing is made of.
 func planMounts(r request, name string, kind vm.ShareType, p *problems) []vm.Share {

@@ -23,6 +23,7 @@ type Facts struct {
 	Machine  string // the guest's machine type; empty: libvirt's default
 	Accel    vm.Accel
 	VirtioFS bool     // whether directories can be shared by virtiofs
+	QEMUUser string   // the number of the user that QEMU runs as; empty: not known
 	Buses    []string // that a disk of the machine type can be on
 	Networks []domxml.Network
 }
@@ -98,6 +99,7 @@ func (h *Host) Facts(ctx context.Context, arch, machine string) (Facts, error) {
 		Machine:  machine,
 		Accel:    caps.accel,
 		VirtioFS: caps.offer.VirtioFS && virtiofsdInstalled(vhostUserDirs),
+		QEMUUser: host.QEMUUser,
 		Buses:    caps.offer.Buses,
 		Networks: networks,
 	}, nil

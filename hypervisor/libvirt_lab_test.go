@@ -719,8 +719,8 @@ func TestFacts(t *testing.T) {
 	h := connected(t, system)
 	facts, err := h.Facts(t.Context(), "", "")
 	must(t, err)
-	if facts.Arch != "x86_64" || facts.Accel != vm.TCG || !facts.VirtioFS {
-		t.Errorf("the host is %+v, want x86_64 with TCG and virtiofs", facts)
+	if facts.Arch != "x86_64" || facts.Accel != vm.TCG || !facts.VirtioFS || facts.QEMUUser != "0" {
+		t.Errorf("the host is %+v, want x86_64 with TCG and virtiofs, and QEMU to be root", facts)
 	}
 	for machine, ide := range map[string]bool{"pc": true, "q35": false} {
 		of, err := h.Facts(t.Context(), "", machine)

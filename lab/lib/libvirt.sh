@@ -4,8 +4,11 @@
 write_libvirt_config() {
 	local etc=$LAB_RUN/etc-libvirt
 	mkdir -p "$etc"
+	# Debian's own, without what an administrator may have set: all its lines are
+	# comments.
+	sed '/^[^#]/d' /etc/libvirt/qemu.conf >"$etc/qemu-stock.conf"
 	# QEMU runs as root and unconfined, as it does on a machine without AppArmor.
-	cat >"$etc/qemu.conf" <<-'CONF'
+	cat >"$etc/qemu-root.conf" <<-'CONF'
 		user = "root"
 		group = "root"
 		security_driver = "none"
@@ -37,9 +40,13 @@ choose_nftables() {
 
 virsh_answers() { inside timeout 5 virsh -q version; }
 
+# start_libvirt: QEMU says which of the two qemu.conf it starts with.
 start_libvirt() {
 	is_running virtlogd || start virtlogd /usr/sbin/virtlogd
-	is_running libvirtd || start libvirtd /usr/sbin/libvirtd
+	if ! is_running libvirtd; then
+		inside cp "/etc/libvirt/qemu-${QEMU:-root}.conf" /etc/libvirt/qemu.conf
+		start libvirtd /usr/sbin/libvirtd
+	fi
 	if ! until_true 20 virsh_answers; then
 		show_log "$LAB_LOGS/libvirtd.log"
 		show_log "$LAB_LOGS/libvirt/libvirtd.log"
