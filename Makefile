@@ -15,6 +15,8 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.dat
 export VIRT_LAB_CACHE ?= /var/cache/nomad-driver-virt
 LINT_VERSION := v2.15.0
 LINT         := $(VIRT_LAB_CACHE)/golangci-lint-$(LINT_VERSION)/golangci-lint
+NFPM_VERSION := v2.45.0
+NFPM         := $(VIRT_LAB_CACHE)/nfpm-$(NFPM_VERSION)/nfpm
 
 # The labs of the tests are not the demo's, so that all can be up. What runs on both
 # libvirts, in two labs beside each other, runs on one with LIBVIRT=9 or LIBVIRT=11.
@@ -26,7 +28,7 @@ IN_LAB := LAB_NAME=$(TEST_LAB) lab/lab run
 LAB_TESTS_9  := ./portmap ./bridge ./hypervisor ./image ./share ./rbd ./storage ./systemd ./driver
 LAB_TESTS_11 := ./portmap ./bridge ./hypervisor ./share
 
-.PHONY: help dev build demo demo-down test setup lint unit lab-test lab-test-here e2e bench clean
+.PHONY: help dev build package demo demo-down test setup lint unit package-test lab-test lab-test-here e2e bench clean
 .DEFAULT_GOAL := dev
 
 help: ## say what the targets are
@@ -42,6 +44,14 @@ build: ## build the plugin for all architectures: build/linux-*/
 			-o build/linux-$$arch/nomad-driver-virt .; \
 	done
 
+package: build $(NFPM) ## build .deb, .rpm, release archives and checksums: build/packages/
+	packaging/build.sh $(NFPM) build $(VERSION)
+
+$(NFPM):
+	@echo "building nfpm $(NFPM_VERSION), about 20 s"
+	@mkdir -p $(@D)
+	@GOBIN=$(@D) go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
+
 setup: ## install what the lab needs: packages, Nomad, guest images (cached)
 	lab/lab setup
 
@@ -54,11 +64,11 @@ demo: setup ## run the README's job; KEEP=1 leaves it running, IMAGE=path-or-url
 demo-down: ## end a demo that was left running
 	@LAB_NAME=demo lab/lab down
 
-test: setup lint unit lab-test e2e ## all tests
+test: setup lint unit package-test lab-test e2e ## all tests
 
 lint: $(LINT) ## check the code
 	$(LINT) run ./...
-	shellcheck lab/lab lab/demo lab/pair e2e/run lab/volumes/loop-device .ci/run $$(git ls-files 'lab/*.sh')
+	shellcheck lab/lab lab/demo lab/pair e2e/run lab/volumes/loop-device .ci/run $$(git ls-files 'lab/*.sh' 'packaging/*.sh')
 	# Parts of scripts: what they refer to is written by the code around them.
 	shellcheck --shell=sh --severity=warning --exclude=SC1090,SC2154 cloudinit/guest/*.sh
 
@@ -86,6 +96,9 @@ lab-test-here:
 e2e: setup dev ## what a user sees, on both libvirts
 	go test -c -tags e2e -o build/e2e.test ./e2e
 	@lab/pair e2e e2e/run
+
+package-test: setup package ## whether the packages are right
+	packaging/check.sh $(NFPM) build $(VERSION)
 
 bench: setup dev ## the driver's own time, as ratios to the bare tools
 	LAB_NAME=$(TEST_LAB) lab/lab down

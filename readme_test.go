@@ -9,17 +9,22 @@ import (
 	"nomad-driver-virt/cli"
 )
 
-func TestReadmeShowsTheExampleAsItIs(t *testing.T) {
+func TestReadmeShowsTheExamplesAsTheyAre(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	example, err := os.ReadFile("examples/python.nomad.hcl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(readme), "```hcl\n"+string(example)+"```\n") {
-		t.Errorf("README.md does not show examples/python.nomad.hcl as it is, want the block:\n%s", example)
+	// Blocks of a list are indented.
+	shown := strings.ReplaceAll(string(readme), "\n   ", "\n")
+	for _, name := range []string{"examples/python.nomad.hcl", "examples/virt.hcl"} {
+		example, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block := "```hcl\n" + string(example) + "```\n"
+		if !strings.Contains(string(readme), block) && !strings.Contains(shown, block) {
+			t.Errorf("README.md does not show %s as it is, want the block:\n%s", name, example)
+		}
 	}
 }
 

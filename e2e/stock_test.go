@@ -75,12 +75,12 @@ func TestStockQEMURunsTheMainJob(t *testing.T) {
 	// What libvirt makes of the firmware's settings is QEMU's as well.
 	arm := guest{
 		Name: "stock-arm", Task: "arm", Image: "tiny-arm64.qcow2", Config: "os {\n arch = \"aarch64\"\n}",
-		Cmds: []string{serveLocal}, NoCore: true,
+		Cmds: []string{serveLocal},
 	}.submit(t)
 	if got := page(t, tinyTimeout, arm.waitRunning().url(t, "http", "/")); got != hello {
 		t.Errorf("the guest with UEFI serves %q, want %q", got, hello)
 	}
-	refused := guest{Name: "stock-9p", Config: `mounts = "9p"`, NoCore: true}.submit(t)
+	refused := guest{Name: "stock-9p", Config: `mounts = "9p"`}.submit(t)
 	if a := refused.waitFailed(); !a.tells("config.mounts", "by 9p the guest would miss files", "leave mounts out for virtiofs") {
 		t.Errorf("no event tells why 9p is refused:\n%s", a.events())
 	}

@@ -1,0 +1,17 @@
+# The virt driver in the configuration of a Nomad client, beside what that has
+# already: copy this to /etc/nomad.d/, and restart the client.
+plugin_dir = "/opt/nomad/plugins" # holds nomad-driver-virt
+
+client {
+  enabled = true
+
+  # The most that a task's kill_timeout may be. Nomad's default of 30 s is short
+  # for a guest that shuts down.
+  max_kill_timeout = "3m"
+}
+
+plugin "nomad-driver-virt" {
+  config {
+    image_paths = ["/var/lib/virt/images"]
+  }
+}
