@@ -28,7 +28,7 @@ IN_LAB := LAB_NAME=$(TEST_LAB) lab/lab run
 LAB_TESTS_9  := ./portmap ./bridge ./hypervisor ./image ./share ./rbd ./storage ./systemd ./driver
 LAB_TESTS_11 := ./portmap ./bridge ./hypervisor ./share
 
-.PHONY: help dev build package demo demo-down test setup lint unit package-test lab-test lab-test-here e2e bench clean
+.PHONY: help dev build package demo demo-down test setup lint unit package-test fresh lab-test lab-test-here e2e bench clean
 .DEFAULT_GOAL := dev
 
 help: ## say what the targets are
@@ -68,7 +68,7 @@ test: setup lint unit package-test lab-test e2e ## all tests
 
 lint: $(LINT) ## check the code
 	$(LINT) run ./...
-	shellcheck lab/lab lab/demo lab/pair e2e/run lab/volumes/loop-device .ci/run $$(git ls-files 'lab/*.sh' 'packaging/*.sh')
+	shellcheck lab/lab lab/demo lab/fresh lab/pair e2e/run lab/volumes/loop-device .ci/run $$(git ls-files 'lab/*.sh' 'packaging/*.sh')
 	# Parts of scripts: what they refer to is written by the code around them.
 	shellcheck --shell=sh --severity=warning --exclude=SC1090,SC2154 cloudinit/guest/*.sh
 
@@ -97,8 +97,12 @@ e2e: setup dev ## what a user sees, on both libvirts
 	go test -c -tags e2e -o build/e2e.test ./e2e
 	@lab/pair e2e e2e/run
 
-package-test: setup package ## whether the packages are right
+package-test: setup package ## whether the packages are right, and the README on a new Debian 12
 	packaging/check.sh $(NFPM) build $(VERSION)
+	lab/fresh
+
+fresh: ## the README on a new Debian 12, with nothing in any cache
+	NOTHING=1 lab/fresh
 
 bench: setup dev ## the driver's own time, as ratios to the bare tools
 	LAB_NAME=$(TEST_LAB) lab/lab down

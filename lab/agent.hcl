@@ -1,7 +1,7 @@
 # The lab's Nomad client, which runs the driver; /run/lab is the lab's state folder.
 name       = "@NAME@"
 data_dir   = "/run/lab/nomad/client"
-plugin_dir = "/run/lab/plugins"
+plugin_dir = "@PLUGIN_DIR@"
 bind_addr  = "10.99.0.2"
 log_level  = "DEBUG"
 

@@ -8,7 +8,7 @@ prepare_nomad() {
 	cp "$LAB_DIR/volumes/loop-device" "$LAB_RUN/volume-plugins/"
 	ln "$(nomad_piece)" "$LAB_RUN/bin/nomad" 2>/dev/null || cp "$(nomad_piece)" "$LAB_RUN/bin/nomad"
 	for config in server.hcl agent.hcl; do
-		sed "s|@NAME@|$LAB_NAME|g; s|@CEPH_KEY@|$(cat "$LAB_RUN/ceph/nomad.key")|" \
+		sed "s|@NAME@|$LAB_NAME|g; s|@PLUGIN_DIR@|${PLUGIN_DIR:-/run/lab/plugins}|; s|@CEPH_KEY@|$(cat "$LAB_RUN/ceph/nomad.key")|" \
 			"$LAB_DIR/$config" >"$LAB_RUN/$config"
 	done
 }
@@ -21,9 +21,12 @@ detach_volumes() {
 	done
 }
 
-# install_plugin takes the plugin as it was built last. The one in use may be
-# running: it is replaced, not written to.
+plugin_dir() { sed -n 's/^plugin_dir *= *"\(.*\)"/\1/p' "$LAB_RUN/agent.hcl"; }
+
+# install_plugin takes the plugin as it was built last, unless the lab takes one
+# that is installed. The one in use may be running: it is replaced, not written to.
 install_plugin() {
+	[ "$(plugin_dir)" = /run/lab/plugins ] || return 0
 	local built=$LAB_ROOT/build/nomad-driver-virt plugins=/run/lab/plugins
 	if [ ! -x "$built" ]; then
 		say "$built is not there: Nomad runs without it"
@@ -63,7 +66,7 @@ start_nomad() {
 		show_log "$LAB_LOGS/nomad.log"
 		die "Nomad's node is not ready"
 	fi
-	[ ! -e "$LAB_RUN/plugins/nomad-driver-virt" ] || until_true 10 driver_healthy ||
+	! inside test -e "$(plugin_dir)/nomad-driver-virt" || until_true 10 driver_healthy ||
 		say "the driver is not healthy: $(driver .HealthDescription)"
 }
 

@@ -9,11 +9,14 @@ tiny_recipe=(setup/tiny.sh setup/initramfs.sh setup/disk.sh setup/tiny tinyguest
 tiny_arm64_recipe=(setup/tiny-arm64.sh setup/initramfs.sh setup/tiny-arm64 setup/tiny/root tinyguest)
 libvirt_11_recipe=(setup/libvirt-11.sh)
 
+fresh_recipe=(setup/fresh.sh)
+
 nomad_piece() { piece nomad "${nomad_recipe[@]}"; }
 debian_piece() { piece debian-12.qcow2 "${debian_recipe[@]}"; }
 tiny_piece() { piece tiny.qcow2 "${tiny_recipe[@]}"; }
 tiny_arm64_piece() { piece tiny-arm64.qcow2 "${tiny_arm64_recipe[@]}"; }
 libvirt_11_piece() { piece libvirt-11 "${libvirt_11_recipe[@]}"; }
+fresh_piece() { piece fresh "${fresh_recipe[@]}"; }
 
 # pieces: what a lab is made of.
 pieces() {
