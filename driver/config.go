@@ -192,7 +192,7 @@ func (c Config) validate() error {
 	absolute := func(path string, dirs []string) {
 		for i, dir := range dirs {
 			if !filepath.IsAbs(dir) {
-				p.addf(indexed(path, i), "%q is no absolute path", dir)
+				p.addf(indexed(path, i), "%q is no absolute path; begin it with /", dir)
 			}
 		}
 	}
@@ -244,9 +244,9 @@ func (c Config) validatePools(p *problems) {
 		poolName(p, path, name)
 		switch dir := pools.Directory[name].Path; {
 		case dir == "":
-			p.addf(path+".path", "is missing")
+			p.addf(path+".path", "is missing; name the directory, as in %s", defaultPoolPath)
 		case !filepath.IsAbs(dir):
-			p.addf(path+".path", "%q is no absolute path", dir)
+			p.addf(path+".path", "%q is no absolute path; begin it with /", dir)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(pools.Ceph)) {
@@ -258,7 +258,7 @@ func (c CephPool) validate(p *problems, name string) {
 	path := labelled("storage_pools.ceph", name)
 	poolName(p, path, name)
 	if c.Pool == "" {
-		p.addf(path+".pool", "is missing")
+		p.addf(path+".pool", "is missing; name a pool of the cluster, as ceph osd pool ls does")
 	}
 	if len(c.Hosts) == 0 {
 		p.addf(path+".hosts", "is missing; list the monitors, as address:port")
@@ -270,7 +270,7 @@ func (c CephPool) validate(p *problems, name string) {
 	}
 	switch a := c.Authentication; {
 	case a == nil || a.Username == "" || a.Secret == "":
-		p.addf(path+".authentication", "needs a username and a secret")
+		p.addf(path+".authentication", "needs a username and a secret: a client's name, and what ceph auth get-key prints of it")
 	case !isKey(a.Secret):
 		p.addf(path+".authentication.secret", "is no key of Ceph's; take what ceph auth get-key client.%s prints", clientName(a.Username))
 	}
@@ -322,7 +322,7 @@ func (c CephPool) rbd(name string) *vm.RBD {
 
 func poolName(p *problems, path, name string) {
 	if name == "" || strings.ContainsAny(name, "/\n") {
-		p.addf(path, "%q cannot be the name of a libvirt storage pool", name)
+		p.addf(path, "%q cannot be the name of a libvirt storage pool; give it one without /", name)
 	}
 }
 

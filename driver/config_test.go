@@ -204,17 +204,17 @@ func TestAgentConfigurationIsRefused(t *testing.T) {
 		{
 			"a directory without a path",
 			`storage_pools { directory "a" {} }`,
-			plugin + `storage_pools.directory "a".path: is missing`,
+			plugin + `storage_pools.directory "a".path: is missing; name the directory, as in /var/lib/virt/storage`,
 		},
 		{
 			"a directory with a relative path",
 			`storage_pools { directory "a" { path = "storage" } }`,
-			plugin + `storage_pools.directory "a".path: "storage" is no absolute path`,
+			plugin + `storage_pools.directory "a".path: "storage" is no absolute path; begin it with /`,
 		},
 		{
 			"a name that libvirt refuses",
 			`storage_pools { directory "a/b" { path = "/a" } }`,
-			plugin + `storage_pools.directory "a/b": "a/b" cannot be the name of a libvirt storage pool`,
+			plugin + `storage_pools.directory "a/b": "a/b" cannot be the name of a libvirt storage pool; give it one without /`,
 		},
 		{
 			"no time for tasks to turn up",
@@ -235,19 +235,19 @@ func TestAgentConfigurationIsRefused(t *testing.T) {
 			"a Ceph pool of nothing",
 			`storage_pools { ceph "a" {} }`,
 			"the configuration of plugin nomad-driver-virt has 3 problems: " +
-				`(1) storage_pools.ceph "a".pool: is missing ` +
+				`(1) storage_pools.ceph "a".pool: is missing; name a pool of the cluster, as ceph osd pool ls does ` +
 				`(2) storage_pools.ceph "a".hosts: is missing; list the monitors, as address:port ` +
-				`(3) storage_pools.ceph "a".authentication: needs a username and a secret`,
+				`(3) storage_pools.ceph "a".authentication: needs a username and a secret: a client's name, and what ceph auth get-key prints of it`,
 		},
 		{
 			"a Ceph pool without a secret",
 			`storage_pools { ceph "a" { pool = "p" hosts = ["192.0.2.1"] authentication { username = "u" } } }`,
-			plugin + `storage_pools.ceph "a".authentication: needs a username and a secret`,
+			plugin + `storage_pools.ceph "a".authentication: needs a username and a secret: a client's name, and what ceph auth get-key prints of it`,
 		},
 		{
 			"a Ceph pool without a username, whose secret is not repeated",
 			`storage_pools { ceph "a" { pool = "p" hosts = ["192.0.2.1"] authentication { secret = "aHVzaAo=" } } }`,
-			plugin + `storage_pools.ceph "a".authentication: needs a username and a secret`,
+			plugin + `storage_pools.ceph "a".authentication: needs a username and a secret: a client's name, and what ceph auth get-key prints of it`,
 		},
 		{
 			"a secret that is no base64, and is not repeated",
@@ -257,13 +257,13 @@ func TestAgentConfigurationIsRefused(t *testing.T) {
 		{
 			"a Ceph pool with a name that libvirt refuses",
 			`storage_pools { ceph "a/b" { pool = "p" hosts = ["192.0.2.1"] authentication { username = "u" secret = "aHVzaAo=" } } }`,
-			plugin + `storage_pools.ceph "a/b": "a/b" cannot be the name of a libvirt storage pool`,
+			plugin + `storage_pools.ceph "a/b": "a/b" cannot be the name of a libvirt storage pool; give it one without /`,
 		},
 		{
 			"relative paths of files",
 			`image_paths = ["/a", "images"] user_data_paths = ["", "/b"]`,
 			"the configuration of plugin nomad-driver-virt has 2 problems: " +
-				`(1) image_paths[1]: "images" is no absolute path (2) user_data_paths[0]: "" is no absolute path`,
+				`(1) image_paths[1]: "images" is no absolute path; begin it with / (2) user_data_paths[0]: "" is no absolute path; begin it with /`,
 		},
 		{
 			"an unknown acceleration",
@@ -294,7 +294,7 @@ func TestAgentConfigurationIsRefused(t *testing.T) {
 		{
 			"a beta's relative data_dir",
 			`data_dir = "virt"`,
-			plugin + `storage_pools.directory "virt-sp".path: "virt/virt-sp" is no absolute path`,
+			plugin + `storage_pools.directory "virt-sp".path: "virt/virt-sp" is no absolute path; begin it with /`,
 		},
 		{
 			"an attribute that is not known",
@@ -312,15 +312,15 @@ func TestAgentConfigurationIsRefused(t *testing.T) {
 				ceph "a" { authentication { username = "nomad" } }
 			 }`,
 			"the configuration of plugin nomad-driver-virt has 10 problems: " + strings.Join([]string{
-				`(1) image_paths[0]: "images" is no absolute path`,
+				`(1) image_paths[0]: "images" is no absolute path; begin it with /`,
 				`(2) provider.libvirt.uri: libvirt URI "system" names no driver, write it like qemu:///system`,
 				"(3) provider.libvirt: user and password go together, one of them is missing",
 				`(4) storage_pools: the name "a" is used twice, give each pool its own`,
 				`(5) storage_pools.default: there is no pool "b", there are: a`,
-				`(6) storage_pools.directory "a".path: is missing`,
-				`(7) storage_pools.ceph "a".pool: is missing`,
+				`(6) storage_pools.directory "a".path: is missing; name the directory, as in /var/lib/virt/storage`,
+				`(7) storage_pools.ceph "a".pool: is missing; name a pool of the cluster, as ceph osd pool ls does`,
 				`(8) storage_pools.ceph "a".hosts: is missing; list the monitors, as address:port`,
-				`(9) storage_pools.ceph "a".authentication: needs a username and a secret`,
+				`(9) storage_pools.ceph "a".authentication: needs a username and a secret: a client's name, and what ceph auth get-key prints of it`,
 				`(10) acceleration: "xen" is none of auto, kvm, tcg`,
 			}, " "),
 		},

@@ -138,7 +138,7 @@ func vcpus(asked *int, cores int, p *problems) int {
 	case *asked < 1 || *asked > mostVCPUs:
 		p.addf("config.vcpus", "is %d, and has to be between 1 and %d", *asked, mostVCPUs)
 	case cores > 0 && *asked != cores:
-		p.addf("config.vcpus", "is %d, and the task has %d reserved cores, each of which is one vCPU: "+
+		p.addf("config.vcpus", "is %d, and the task's reserved cores are %d, each of which is one vCPU: "+
 			"leave vcpus away, or use resources.cpu instead of resources.cores", *asked, cores)
 	}
 	return *asked

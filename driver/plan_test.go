@@ -340,7 +340,7 @@ func TestVCPUsAreWhatTheJobSays(t *testing.T) {
 		{name: "as many as cores", config: "vcpus = 2\n" + oneDisk, change: onCores("4-5")},
 		{
 			name: "more than cores", config: "vcpus = 3\n" + oneDisk, change: onCores("4-5"),
-			want: []string{"config.vcpus: is 3, and the task has 2 reserved cores, each of which is one vCPU: " +
+			want: []string{"config.vcpus: is 3, and the task's reserved cores are 2, each of which is one vCPU: " +
 				"leave vcpus away, or use resources.cpu instead of resources.cores"},
 		},
 		{

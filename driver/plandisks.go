@@ -205,7 +205,7 @@ func refuseSource(path string, d Disk, p *problems) {
 	case s.Image != "" && s.Volume != "":
 		p.addf(path+".source", "has both an image and a volume; a disk is made from one of them")
 	case s.Image == "" && s.Volume == "":
-		p.addf(path+".source", "has neither an image nor a volume")
+		p.addf(path+".source", "has neither an image nor a volume; name one, or leave source out for an empty disk")
 	}
 	if s.Overwrite {
 		p.addf(path+".source.overwrite", "is for disks on Nomad volumes; other disks are new for each start of the task")
@@ -255,7 +255,7 @@ func parseSize(path, text string, p *problems) (vm.Bytes, bool) {
 	case err != nil || strings.Contains(text, ","): // a decimal comma would be taken for a separator
 		p.addf(path, "%q is no size; write bytes, or a number and a unit: 20GB, 15GiB", text)
 	case size == 0:
-		p.addf(path, "a disk of no size cannot be made")
+		p.addf(path, "a disk of no size cannot be made; write a number and a unit, as in 15GiB")
 	case vm.Bytes(size) > maxDiskSize:
 		p.addf(path, "%s is more than a disk can have, %s", text, maxDiskSize)
 	default:

@@ -82,7 +82,7 @@ func guestSides(r request, primary int, p *problems) []vm.Disk {
 	for i := range disks {
 		onBus[disks[i].Bus]++
 		if b := buses[disks[i].Bus]; b.most > 0 && onBus[disks[i].Bus] == b.most+1 {
-			p.addf(indexed("config.disk", i)+".bus_type", "no more than %d disks fit on bus %s", b.most, disks[i].Bus)
+			p.addf(indexed("config.disk", i)+".bus_type", "no more than %d disks fit on bus %s; name another", b.most, disks[i].Bus)
 		}
 	}
 	nameDisks(r.task.Disks, disks, primary, p)
@@ -175,7 +175,7 @@ func nameDisks(asked []Disk, disks []vm.Disk, primary int, p *problems) {
 			p.addf(path, "%q is no name of a disk on bus %s; %s, or name another bus_type",
 				name, disks[i].Bus, anotherName(attribute, b))
 		case twice:
-			p.addf(path, "disk[%d] is %s already", other, name)
+			p.addf(path, "disk[%d] is %s already; name another, or leave devname out", other, name)
 		case disks[i].Bus == "ide" && !slices.Contains(ideNames, name):
 			p.addf(path, "%q is no name of a disk on bus ide, they are: %s", name, strings.Join(ideNames, ", "))
 		}

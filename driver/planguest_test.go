@@ -221,9 +221,9 @@ func TestAsManyDisksAsABusHas(t *testing.T) {
 		last      string
 		want      []string
 	}{
-		{"ide", 4, 5, "hdd", []string{"config.disk[4].bus_type: no more than 4 disks fit on bus ide"}},
-		{"ide", 4, 9, "hdd", []string{"config.disk[4].bus_type: no more than 4 disks fit on bus ide"}},
-		{"usb", 15, 16, "sdo", []string{"config.disk[15].bus_type: no more than 15 disks fit on bus usb"}},
+		{"ide", 4, 5, "hdd", []string{"config.disk[4].bus_type: no more than 4 disks fit on bus ide; name another"}},
+		{"ide", 4, 9, "hdd", []string{"config.disk[4].bus_type: no more than 4 disks fit on bus ide; name another"}},
+		{"usb", 15, 16, "sdo", []string{"config.disk[15].bus_type: no more than 15 disks fit on bus usb; name another"}},
 		{"virtio", 100, 0, "vdcv", nil},
 		{"scsi", 100, 0, "sdcv", nil},
 		{"sata", 100, 0, "sdcv", nil},
@@ -335,19 +335,19 @@ func TestPlanRefusesDeviceNames(t *testing.T) {
 		{
 			name:   "a name twice",
 			config: `disk { size = "1MiB" primary = true devname = "vdb" } disk { size = "1MiB" devname = "vdb" }`,
-			want:   []string{"config.disk[1].devname: disk[0] is vdb already"},
+			want:   []string{"config.disk[1].devname: disk[0] is vdb already; name another, or leave devname out"},
 		},
 		{
 			name: "a name twice, on two buses",
 			config: `disk { size = "1MiB" primary = true bus_type = "usb" devname = "sdb" }
 				disk { size = "1MiB" bus_type = "sata" devname = "sdb" }`,
-			want: []string{"config.disk[1].devname: disk[0] is sdb already"},
+			want: []string{"config.disk[1].devname: disk[0] is sdb already; name another, or leave devname out"},
 		},
 		{
 			name:   "a name twice, of which a Nomad volume has one",
 			config: `disk { size = "1MiB" primary = true devname = "vdb" } disk { volume = "/dev/vdb" }`,
 			change: devices("/dev/vdb"),
-			want:   []string{"config.disk[1].volume: disk[0] is vdb already"},
+			want:   []string{"config.disk[1].volume: disk[0] is vdb already; name another, or leave devname out"},
 		},
 		{
 			name:   "a Nomad volume whose mount is no name",

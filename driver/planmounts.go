@@ -53,7 +53,7 @@ func planDevice(r request, index int, d Disk, from source, disk *vm.Disk, p *pro
 		p.addf(path+".format", "a Nomad volume is attached raw; leave format out")
 	}
 	if d.Source != nil && d.Source.Image == "" && d.Source.Volume == "" {
-		p.addf(path+".source.image", "is missing")
+		p.addf(path+".source.image", "is missing; name one, or leave source out to take the volume as it is")
 	}
 	disk.Image = from.image
 	if d.Source != nil && d.Source.Overwrite {
@@ -76,9 +76,9 @@ func planDevice(r request, index int, d Disk, from source, disk *vm.Disk, p *pro
 		p.addf(path+".volume", "the volume mounted at %s is no block device; leave the disk out, and the guest sees it as a directory", d.Volume)
 	case from.image == nil:
 	case m.readOnly:
-		p.addf(path+".source", "the volume_mount is read-only, no image can be written to it")
+		p.addf(path+".source", "the volume_mount is read-only, no image can be written to it; leave source out, or mount it writable")
 	case from.image.Size > m.size:
-		p.addf(path+".source.image", "its virtual size of %s is more than the volume has, %s", from.image.Size, m.size)
+		p.addf(path+".source.image", "its virtual size of %s is more than the volume has, %s; take a larger volume", from.image.Size, m.size)
 	}
 }
 
@@ -153,7 +153,7 @@ func planMounts(r request, name string, kind vm.ShareType, p *problems) []vm.Sha
 			p.addf(path, "the volume is a block device; name it in a disk of the task's config: disk { volume = %q }", m.taskPath)
 		case m.kind != mountsDirectory || isDisk:
 		case !filepath.IsAbs(m.taskPath):
-			p.addf(path, "is no absolute path in the guest")
+			p.addf(path, "is no absolute path in the guest; begin it with /")
 		case target == "/":
 			p.addf(path, "is the root of the guest; mount the volume elsewhere")
 		case showsAllocation(target):

@@ -131,7 +131,7 @@ func TestPlanRefusesNomadVolumes(t *testing.T) {
 			name:   "a source of nothing",
 			config: `disk { volume = "/dev/vdb" source { overwrite = true } }`,
 			change: devices("/dev/vdb"),
-			want:   []string{"config.disk[0].source.image: is missing"},
+			want:   []string{"config.disk[0].source.image: is missing; name one, or leave source out to take the volume as it is"},
 		},
 		{
 			name:   "format qcow2",
@@ -200,13 +200,13 @@ func TestPlanRefusesNomadVolumes(t *testing.T) {
 			name:   "an image for a volume that is mounted read-only",
 			config: image,
 			change: mounted(func(m *mount) { m.readOnly, m.size = true, imageSize }),
-			want:   []string{"config.disk[0].source: the volume_mount is read-only, no image can be written to it"},
+			want:   []string{"config.disk[0].source: the volume_mount is read-only, no image can be written to it; leave source out, or mount it writable"},
 		},
 		{
 			name:   "an image that is larger than the volume",
 			config: image,
 			change: mounted(func(m *mount) { m.size = 2 * vm.GiB }),
-			want:   []string{"config.disk[0].source.image: its virtual size of 3GiB is more than the volume has, 2GiB"},
+			want:   []string{"config.disk[0].source.image: its virtual size of 3GiB is more than the volume has, 2GiB; take a larger volume"},
 		},
 		{
 			name:   "an image that cannot be used is told of by whoever opened it",
@@ -277,8 +277,8 @@ func TestPlanRefusesMounts(t *testing.T) {
 		refused("/srv/../secrets", taken),
 		refused("/local/data", taken),
 		refused("/alloc/../secrets/data", taken),
-		refused("data", "is no absolute path in the guest"),
-		refused("", "is no absolute path in the guest"),
+		refused("data", "is no absolute path in the guest; begin it with /"),
+		refused("", "is no absolute path in the guest; begin it with /"),
 		{
 			name:   "at what only looks taken",
 			config: oneDisk,

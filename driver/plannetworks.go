@@ -41,7 +41,7 @@ func planInterfaces(r request, p *problems) []vm.Interface {
 		i.Filter = planFilter(r, path, i, p)
 		i.Reserved = n.MAC != "" && reservedFor(r.facts.Networks, i).IsValid()
 		if slices.ContainsFunc(all, func(other vm.Interface) bool { return other.MAC == i.MAC }) {
-			p.addf(path+".mac", "%s is another interface's, too", i.MAC)
+			p.addf(path+".mac", "%s is another interface's, too; give each its own, or leave mac out", i.MAC)
 		}
 		all = append(all, i)
 	}
@@ -81,11 +81,11 @@ func planBridge(r request, path string, b Bridge, taken []string, p *problems) v
 	}
 	for k, label := range b.Ports {
 		if slices.Contains(b.Ports[:k], label) {
-			p.addf(indexed(path+".ports", k), "the label %q is there twice", label)
+			p.addf(indexed(path+".ports", k), "the label %q is there twice; leave one out", label)
 			continue
 		}
 		if slices.Contains(taken, label) {
-			p.addf(indexed(path+".ports", k), "the label %q is an earlier interface's", label)
+			p.addf(indexed(path+".ports", k), "the label %q is an earlier interface's; leave it out of one of them", label)
 			continue
 		}
 		if port, ok := planPort(r.nomad, indexed(path+".ports", k), label, p); ok {
@@ -106,7 +106,7 @@ func planInNetwork(path string, n domxml.Network, i *vm.Interface, p *problems) 
 		p.addf(path+".address", "%s is not in %s, the addresses of libvirt network %s", i.Address, n.Gateway.Masked(), n.Name)
 	}
 	if i.Address.Addr() == n.Gateway.Addr() {
-		p.addf(path+".address", "%s is the host's own", i.Address.Addr())
+		p.addf(path+".address", "%s is the host's own; choose another", i.Address.Addr())
 	}
 }
 

@@ -77,7 +77,7 @@ func TestPlanRefusesNetworks(t *testing.T) {
 		{
 			name:   "the host's address",
 			config: bridge(`name = "virbr0" address = "192.168.122.1/24"`),
-			want:   []string{`config.network_interface[0].bridge.address: 192.168.122.1 is the host's own`},
+			want:   []string{`config.network_interface[0].bridge.address: 192.168.122.1 is the host's own; choose another`},
 		},
 		{
 			name:   "a gateway for DHCP",
@@ -101,7 +101,7 @@ func TestPlanRefusesNetworks(t *testing.T) {
 		{
 			name:   "a port twice",
 			config: bridge(`name = "virbr0" ports = ["http", "ssh", "http"]`),
-			want:   []string{`config.network_interface[0].bridge.ports[2]: the label "http" is there twice`},
+			want:   []string{`config.network_interface[0].bridge.ports[2]: the label "http" is there twice; leave one out`},
 		},
 		{
 			name:   "a port on an IPv6 address",
@@ -130,12 +130,12 @@ func TestPlanRefusesNetworks(t *testing.T) {
 		{
 			name:   "one hardware address twice",
 			config: oneDisk + `network_interface { mac = "52:54:00:AA:BB:CC" bridge { name = "virbr0" } } network_interface { mac = "52-54-00-aa-bb-cc" bridge { name = "virbr7" } }`,
-			want:   []string{`config.network_interface[1].mac: 52:54:00:aa:bb:cc is another interface's, too`},
+			want:   []string{`config.network_interface[1].mac: 52:54:00:aa:bb:cc is another interface's, too; give each its own, or leave mac out`},
 		},
 		{
 			name:   "one label on two interfaces",
 			config: bridge(`name = "virbr0" ports = ["http"]`) + `network_interface { bridge { name = "virbr7" ports = ["http", "ssh"] } }`,
-			want:   []string{`config.network_interface[1].bridge.ports[0]: the label "http" is an earlier interface's`},
+			want:   []string{`config.network_interface[1].bridge.ports[0]: the label "http" is an earlier interface's; leave it out of one of them`},
 		},
 		{
 			name:   "macvtap where VMs are filtered",

@@ -73,9 +73,9 @@ func TestDiskHasWholeBlocks(t *testing.T) {
 func TestPlanRefusesSizes(t *testing.T) {
 	const form = "; write bytes, or a number and a unit: 20GB, 15GiB"
 	for size, want := range map[string]string{
-		"0":                      "a disk of no size cannot be made",
-		"0GiB":                   "a disk of no size cannot be made",
-		"0.1":                    "a disk of no size cannot be made",
+		"0":                      "a disk of no size cannot be made; write a number and a unit, as in 15GiB",
+		"0GiB":                   "a disk of no size cannot be made; write a number and a unit, as in 15GiB",
+		"0.1":                    "a disk of no size cannot be made; write a number and a unit, as in 15GiB",
 		"-1GiB":                  `"-1GiB" is no size` + form,
 		"10,5GiB":                `"10,5GiB" is no size` + form,
 		"3PiB":                   "3PiB is more than a disk can have, 2048TiB",

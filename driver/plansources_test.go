@@ -69,7 +69,7 @@ func TestPlanRefusesSources(t *testing.T) {
 		{
 			name:   "of nothing",
 			config: `disk { source { format = "raw" } }`,
-			want:   []string{"config.disk[0].source: has neither an image nor a volume"},
+			want:   []string{"config.disk[0].source: has neither an image nor a volume; name one, or leave source out for an empty disk"},
 		},
 		{
 			name:   "that is written over what is not there",
