@@ -28,7 +28,7 @@ IN_LAB := LAB_NAME=$(TEST_LAB) lab/lab run
 LAB_TESTS_9  := ./portmap ./bridge ./hypervisor ./image ./share ./rbd ./storage ./systemd ./driver
 LAB_TESTS_11 := ./portmap ./bridge ./hypervisor ./share
 
-.PHONY: help dev build package demo demo-down test setup lint unit package-test fresh lab-test lab-test-here e2e bench clean
+.PHONY: help dev build package demo demo-down test setup lint docs unit package-test fresh lab-test lab-test-here e2e bench clean
 .DEFAULT_GOAL := dev
 
 help: ## say what the targets are
@@ -79,6 +79,11 @@ $(LINT):
 	@GOBIN=$(@D) go install -v github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION) 2>&1 | \
 		awk 'NR % 100 == 0 { print "  ... " $$0 }'
 	@test -x $@
+
+# The last looks at what the others have written.
+docs: ## rewrite the tables and messages of docs/, and the golden files
+	go test $$(grep -rl --include=*_test.go 'flag.Bool("update"' . | xargs -n1 dirname | sort -u | grep -vx '\.') -update
+	go test . -update
 
 unit: ## tests that need neither root nor libvirt
 	@echo "building the tests, about 4 min the first time"

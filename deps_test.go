@@ -40,6 +40,7 @@ var internal = map[string]struct {
 	"systemd":   {nil, "it asks one question"},
 	"turns":     {nil, "it knows names, and not of what"},
 	"vm":        {nil, "it is what all the others share"},
+	"doctest":   {nil, "it writes pages for tests, which alone import it"},
 }
 
 // external lists the imports that only some packages may have.

@@ -166,18 +166,18 @@ func (h *Host) askCapabilities(ctx context.Context, key factsKey) (domainCapabil
 	}
 	found.offer, err = domxml.ParseOffer(offered)
 	if err == nil && domxml.NeedsUEFI(key.arch) && !found.offer.UEFI {
-		err = fmt.Errorf("%w: the host has no UEFI firmware for %s guests of machine type %s%s",
-			ErrRefused, key.arch, key.machine, firmwareHint(key))
+		err = noFirmware(key)
 	}
 	return found, err
 }
 
-// firmwareHint says where to get firmware, where there is any.
-func firmwareHint(key factsKey) string {
-	if key.machine != domxml.DefaultMachine(key.arch) {
-		return ""
+// noFirmware says where to get firmware, where there is any.
+func noFirmware(key factsKey) error {
+	hint := ""
+	if key.machine == domxml.DefaultMachine(key.arch) {
+		hint = "; Debian has it in package qemu-efi-" + key.arch
 	}
-	return "; Debian has it in package qemu-efi-" + key.arch
+	return fmt.Errorf("%w: the host has no UEFI firmware for %s guests of machine type %s%s", ErrRefused, key.arch, key.machine, hint)
 }
 
 func (h *Host) domainCapabilities(ctx context.Context, key factsKey, accel vm.Accel) (string, error) {

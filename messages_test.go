@@ -1,0 +1,106 @@
+package main
+
+import (
+	"cmp"
+	"flag"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"nomad-driver-virt/doctest"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// restSection is the part of docs/messages.md that has what no other part has.
+const restSection = "messages that are left"
+
+// whatItIsAbout explains the errors of a package that have no explanation of their
+// own.
+var whatItIsAbout = map[string]string{
+	"bridge":     "The host's network devices could not be read or changed. Nomad's client has to run as root.",
+	"cloudinit":  "The seed for cloud-init could not be made.",
+	"console":    "In the agent's log: the guest's console could not be copied to the task's log. The VM goes on.",
+	"domxml":     "libvirt said something that the driver does not understand, or somebody has edited the domain's metadata.",
+	"driver":     "What follows is the cause.",
+	"hostfile":   "The path is that of a directory, a device or a FIFO.",
+	"hypervisor": "libvirt did not do what was asked; what follows is in its own words. `journalctl -u libvirtd` may have more.",
+	"image":      "The image or the device could not be read, or not be written as a whole.",
+	"portmap":    "The kernel's rules could not be read or changed, or a port cannot be published.",
+	"rbd":        "`rbd` did not do what was asked. `ceph -s` tells how the cluster is.",
+	"share":      "A directory could not be mounted for the VM. Nomad's client has to run as root.",
+	"storage":    "A volume could not be found, made, renamed or removed.",
+}
+
+// explained are errors that say less than is to be known, by how they begin.
+var explained = map[string]string{
+	"it refused the name or the password":            "They are kept by `saslpasswd2 -a libvirt USER` on the host.",
+	"it asks for a name and a password":              "`auth_unix_rw` in `libvirtd.conf` or `virtqemud.conf` says so.",
+	"its directory … is not there":                   "The driver makes no directory where one has been: it would hide that a file system is missing.",
+	"the block device … is in use on the host":       "`lsblk`, `fuser -v DEVICE` and `dmsetup ls` tell by what.",
+	"the block device … is in use: a VM":             "The same volume is in another task, or in a VM of somebody else's.",
+	"an image was being written to …":                "The host or the plugin ended in the middle of it.",
+	"… is open for writing":                          "`fuser -v FILE` tells by what.",
+	"looking for qemu-img":                           "`apt install qemu-utils`, on RHEL `dnf install qemu-img`.",
+	"running …, which Debian has in ceph-common":     "`apt install ceph-common`.",
+	"the guest was shut down because its host":       "The task is started again when the host is back, or elsewhere, as `restart` and `reschedule` say.",
+	"… (what was made could not be removed yet":      "It is removed when that is possible; nothing needs to be done.",
+	"removing VM …, which an earlier start":          "A start that was cut off has left it.",
+	"VM … is gone":                                   "It ended while no plugin ran; what follows is all that is known. Nomad starts the task anew, as its `restart` says.",
+	"qemu-img was stopped":                           "So that a hostile image does not use up the host.",
+	"too many guests' agents are being asked":        "The power button is pressed instead.",
+	"… is larger than …":                             "Said of user data, of which 16MiB are the most.",
+	"the plugin's configuration has no storage pool": "It was taken out of the configuration while a task that uses it ran.",
+	"the configuration of plugin … cannot be read":   "Nomad and the plugin do not fit together.",
+	"libvirt refuses to open …":                      "What follows is in libvirt's words. Nomad's client has to run as root, or as a user that libvirt lets in.",
+	"could not tell what the host can do":            "libvirt is away, or has no QEMU. Nomad tries again where that can help.",
+	"… is no regular file":                           "The path is that of a directory, a device or a FIFO.",
+	"the machine type has no …":                      "Name another `os.machine`, or leave `bus_type` out.",
+	"libvirt has another secret for the Ceph usage":  "Somebody has defined one for that pool by hand.",
+}
+
+// Every error that the driver can make is in docs/messages.md, where a user can
+// find it. What the packages' own tests do not provoke stands there as the source
+// has it.
+func TestEveryErrorIsInTheListOfMessages(t *testing.T) {
+	content, err := os.ReadFile("docs/messages.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	others, _, found := strings.Cut(string(content), "<!-- "+restSection)
+	if !found {
+		t.Fatalf("docs/messages.md has no part for %s", restSection)
+	}
+	others = strings.ReplaceAll(others, `\|`, "|")
+	var rest []doctest.Message
+	for _, dir := range slices.Sorted(maps.Keys(internal)) {
+		if dir == "" || dir == "vm" || strings.HasSuffix(dir, "test") {
+			continue
+		}
+		for _, constructor := range []string{"addf", "Errorf", "New"} {
+			for _, text := range doctest.Texts(t, constructor, dir) {
+				if text.Words() > 0 && !text.Pattern().MatchString(others) {
+					top, _, _ := strings.Cut(dir, "/")
+					rest = append(rest, doctest.Message{Said: text.Shown(), Why: why(t, top, text.Shown())})
+				}
+			}
+		}
+	}
+	slices.SortFunc(rest, func(a, b doctest.Message) int { return cmp.Compare(a.Said, b.Said) })
+	doctest.Page(t, "docs/messages.md", *update, doctest.Section{Name: restSection, Text: doctest.Messages(slices.Compact(rest))})
+}
+
+func why(t *testing.T, dir, said string) string {
+	t.Helper()
+	for begins, why := range explained {
+		if strings.HasPrefix(said, begins) && why != "" {
+			return why
+		}
+	}
+	if whatItIsAbout[dir] == "" {
+		t.Errorf("package %s has an error, and nothing tells what its errors are about: %s", dir, said)
+	}
+	return whatItIsAbout[dir]
+}

@@ -1,0 +1,33 @@
+package portmap
+
+import (
+	"net/netip"
+	"testing"
+
+	"nomad-driver-virt/doctest"
+	"nomad-driver-virt/vm"
+)
+
+func TestMessagesOfPorts(t *testing.T) {
+	var all []doctest.Message
+	add := func(err error, why string) {
+		t.Helper()
+		if err == nil {
+			t.Fatalf("there is no error: %s", why)
+		}
+		all = append(all, doctest.Message{Said: err.Error(), Why: why})
+	}
+	own := mustPublish(t, vm.Publication{
+		VM: "late-00000002", Bridge: "virbr0", Guest: netip.MustParseAddr("192.168.122.51"),
+		Ports: []vm.Port{{Label: "www", Host: netip.MustParseAddrPort("10.99.0.2:8080"), Guest: 80}},
+	})
+	add(mustPublish(t, webPorts()).conflict("late-00000002", own),
+		"`nft list table ip nomad_virt` has what is published. A VM of a task that is gone goes within `remove_orphans_after`.")
+	twice := webPorts()
+	twice.Ports[0].Host = twice.Ports[1].Host
+	_, err := publishedBy(twice)
+	add(err, "")
+	t.Setenv("PATH", t.TempDir())
+	add(publish(t, New(), webPorts()), "Debian has it in `nftables`. The rule for libvirt's own firewall takes `iptables`.")
+	doctest.Page(t, "../docs/messages.md", *update, doctest.Section{Name: "messages of ports", Text: doctest.Messages(all)})
+}
