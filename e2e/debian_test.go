@@ -18,29 +18,6 @@ import (
 // The tests of this file boot Debian, because they are about what a
 // distribution, its cloud-init and its systemd make of a VM.
 
-func TestExampleJobServesItsPage(t *testing.T) {
-	j := submitFile(t, "python-server", "../examples/python.nomad.hcl")
-	a := j.waitRunning()
-	url := a.url(t, "http", "/")
-	if got := page(t, debianTimeout, url); got != hello {
-		t.Errorf("got page %q, want %q", got, hello)
-	}
-	if got, err := getFromFar(url); err != nil || got != strings.TrimSpace(hello) {
-		t.Errorf("from another host: got page %q, error %v", got, err)
-	}
-	if !strings.Contains(a.events(), "Copied image ") {
-		t.Errorf("no event tells that the image was copied:\n%s", a.events())
-	}
-	log := command(t, "nomad", "alloc", "logs", a.ID, "virt-task")
-	for _, want := range []string{"SeaBIOS", "Reached target", "Cloud-init v."} {
-		if !strings.Contains(log, want) {
-			t.Errorf("the task's log does not have %q, its end is\n%s", want, log[max(0, len(log)-2000):])
-		}
-	}
-	j.purge()
-	nothingLeft(t)
-}
-
 // hostile is a value of the environment that every layer could get wrong.
 const hostile = "  spaces 'single' \"double\" $HOME ${PATH} `id` $(id) \\n back\\slash\ttab\nnew line\n#{x} % & ; | é \x01\x7f end "
 

@@ -32,9 +32,14 @@ func submit(t *testing.T, name, hcl string) *job {
 	return submitFile(t, name, file)
 }
 
-func submitFile(t *testing.T, name, file string) *job {
+// submitFile runs the job of a file, which is given variables of the form name=value.
+func submitFile(t *testing.T, name, file string, vars ...string) *job {
 	t.Helper()
-	command(t, "nomad", "job", "run", "-detach", file)
+	args := []string{"job", "run", "-detach"}
+	for _, v := range vars {
+		args = append(args, "-var", v)
+	}
+	command(t, "nomad", append(args, file)...)
 	j := &job{t, name}
 	t.Cleanup(func() {
 		if t.Failed() {

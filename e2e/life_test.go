@@ -42,58 +42,6 @@ func TestPublishedPortAnswersAndNothingIsLeft(t *testing.T) {
 	}
 }
 
-func TestImageByArtifact(t *testing.T) {
-	j := guest{
-		Name:  "artifact",
-		Image: "local/x.img",
-		Copy:  true,
-		Cmds:  []string{serveLocal},
-		More: `
-			artifact {
-				source      = "http://10.99.0.1:8080/tiny.qcow2"
-				destination = "local/x.img"
-				mode        = "file"
-			}`,
-	}.submit(t)
-	a := j.waitRunning()
-	if got := page(t, tinyTimeout, a.url(t, "http", "/")); got != hello {
-		t.Errorf("got page %q, want %q", got, hello)
-	}
-	if !strings.Contains(a.events(), "Copied image ") {
-		t.Errorf("no event tells that the image was copied:\n%s", a.events())
-	}
-	j.purge()
-	nothingLeft(t)
-}
-
-func TestPortOnLoopback(t *testing.T) {
-	j := guest{Name: "loopback", HostNetwork: "loopback", Cmds: []string{serveLocal}}.submit(t)
-	a := j.waitRunning()
-	url := a.url(t, "http", "/")
-	if !strings.HasPrefix(url, "http://127.0.0.1:") {
-		t.Fatalf("Nomad published the port at %s, want 127.0.0.1", url)
-	}
-	if got := page(t, tinyTimeout, url); got != hello {
-		t.Errorf("got page %q, want %q", got, hello)
-	}
-	j.purge()
-	nothingLeft(t)
-}
-
-func TestPoweroffCompletesABatchTask(t *testing.T) {
-	j := guest{Name: "batch", Type: "batch", Cmds: []string{"poweroff -f"}}.submit(t)
-	a := j.waitFor(tinyTimeout, "completion", func(a allocation) error {
-		if a.ClientStatus != "complete" {
-			return fmt.Errorf("the allocation is %s", a.ClientStatus)
-		}
-		return nil
-	})
-	if !strings.Contains(a.events(), "Exit Code: 0") {
-		t.Errorf("want exit code 0:\n%s", a.events())
-	}
-	nothingLeft(t)
-}
-
 func TestServiceStartsAnewAfterPoweroff(t *testing.T) {
 	j := guest{
 		Name:    "anew",

@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// logs is what nomad alloc logs prints of a task.
+// logs is what nomad alloc logs prints of an allocation's only task.
 func (a allocation) logs(t *testing.T) string {
 	t.Helper()
-	return command(t, "nomad", "alloc", "logs", a.ID, "vm-task")
+	return command(t, "nomad", "alloc", "logs", a.ID)
 }
 
 // waitLog waits until a task's log has some text.

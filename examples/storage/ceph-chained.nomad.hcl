@@ -1,6 +1,15 @@
 # A disk in a Ceph pool that is a copy-on-write clone of a base which holds the
 # image. The first VM that has the image makes the base, on whichever host of the
 # cluster; from then on a disk is there at once.
+#
+# The image is the small guest of the project's lab. With one of yours:
+#
+#     nomad job run -var image=debian-12.qcow2 examples/storage/ceph-chained.nomad.hcl
+variable "image" {
+  type    = string
+  default = "tiny.qcow2"
+}
+
 job "ceph-chained" {
   group "virt-group" {
     network {
@@ -17,14 +26,14 @@ job "ceph-chained" {
       config {
         cmds = [
           "lsblk > /run/index.html",
-          "httpd -p 8000 -h /run",
+          "httpd -p 8000 -h /run || python3 -m http.server 8000 -d /run",
         ]
 
         disk {
           pool    = "ceph"
           chained = true
           source {
-            image = "tiny.qcow2"
+            image = var.image
           }
         }
 
@@ -38,7 +47,7 @@ job "ceph-chained" {
 
       resources {
         cores  = 1
-        memory = 256
+        memory = 512
       }
     }
   }

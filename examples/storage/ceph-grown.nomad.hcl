@@ -1,5 +1,14 @@
 # A disk in a Ceph pool that is larger than its image: the rest of it takes no room
 # until the guest writes there.
+#
+# The image is the small guest of the project's lab. With one of yours:
+#
+#     nomad job run -var image=debian-12.qcow2 examples/storage/ceph-grown.nomad.hcl
+variable "image" {
+  type    = string
+  default = "tiny.qcow2"
+}
+
 job "ceph-grown" {
   group "virt-group" {
     network {
@@ -16,14 +25,14 @@ job "ceph-grown" {
       config {
         cmds = [
           "lsblk > /run/index.html",
-          "httpd -p 8000 -h /run",
+          "httpd -p 8000 -h /run || python3 -m http.server 8000 -d /run",
         ]
 
         disk {
           pool = "ceph"
           size = "40GiB"
           source {
-            image = "tiny.qcow2"
+            image = var.image
           }
         }
 
@@ -37,7 +46,7 @@ job "ceph-grown" {
 
       resources {
         cores  = 1
-        memory = 256
+        memory = 512
       }
     }
   }

@@ -1,5 +1,14 @@
 # A disk in a Ceph pool that is a whole copy of an image. The pool "ceph" is one of the plugin's storage_pools.
 # Disks in Ceph are raw, and take room as the guest writes.
+#
+# The image is the small guest of the project's lab. With one of yours:
+#
+#     nomad job run -var image=debian-12.qcow2 examples/storage/ceph-image.nomad.hcl
+variable "image" {
+  type    = string
+  default = "tiny.qcow2"
+}
+
 job "ceph-image" {
   group "virt-group" {
     network {
@@ -16,13 +25,13 @@ job "ceph-image" {
       config {
         cmds = [
           "lsblk > /run/index.html",
-          "httpd -p 8000 -h /run",
+          "httpd -p 8000 -h /run || python3 -m http.server 8000 -d /run",
         ]
 
         disk {
           pool = "ceph"
           source {
-            image = "tiny.qcow2"
+            image = var.image
           }
         }
 
@@ -36,7 +45,7 @@ job "ceph-image" {
 
       resources {
         cores  = 1
-        memory = 256
+        memory = 512
       }
     }
   }

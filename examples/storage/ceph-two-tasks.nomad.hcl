@@ -1,5 +1,14 @@
 # Two VMs whose disks are clones of one base in a Ceph pool. The base is made once,
 # whichever of them comes first, and neither sees what the other one writes.
+#
+# The image is the small guest of the project's lab. With one of yours:
+#
+#     nomad job run -var image=debian-12.qcow2 examples/storage/ceph-two-tasks.nomad.hcl
+variable "image" {
+  type    = string
+  default = "tiny.qcow2"
+}
+
 job "ceph-two-tasks" {
   group "virt-group" {
     network {
@@ -19,14 +28,14 @@ job "ceph-two-tasks" {
       config {
         cmds = [
           "lsblk > /run/index.html",
-          "httpd -p 8000 -h /run",
+          "httpd -p 8000 -h /run || python3 -m http.server 8000 -d /run",
         ]
 
         disk {
           pool    = "ceph"
           chained = true
           source {
-            image = "tiny.qcow2"
+            image = var.image
           }
         }
 
@@ -40,7 +49,7 @@ job "ceph-two-tasks" {
 
       resources {
         cores  = 1
-        memory = 256
+        memory = 512
       }
     }
 
@@ -51,14 +60,14 @@ job "ceph-two-tasks" {
       config {
         cmds = [
           "lsblk > /run/index.html",
-          "httpd -p 8000 -h /run",
+          "httpd -p 8000 -h /run || python3 -m http.server 8000 -d /run",
         ]
 
         disk {
           pool    = "ceph"
           chained = true
           source {
-            image = "tiny.qcow2"
+            image = var.image
           }
         }
 
@@ -72,7 +81,7 @@ job "ceph-two-tasks" {
 
       resources {
         cores  = 1
-        memory = 256
+        memory = 512
       }
     }
   }

@@ -1,6 +1,15 @@
 # A disk that is an overlay of a base which holds the image: it takes of the host
 # what the VM writes, and is there at once when the base is. The first VM of the
 # pool that has the image makes the base.
+#
+# The image is the small guest of the project's lab. With one of yours:
+#
+#     nomad job run -var image=debian-12.qcow2 examples/storage/directory-chained.nomad.hcl
+variable "image" {
+  type    = string
+  default = "tiny.qcow2"
+}
+
 job "directory-chained" {
   group "virt-group" {
     network {
@@ -17,13 +26,13 @@ job "directory-chained" {
       config {
         cmds = [
           "lsblk > /run/index.html",
-          "httpd -p 8000 -h /run",
+          "httpd -p 8000 -h /run || python3 -m http.server 8000 -d /run",
         ]
 
         disk {
           chained = true
           source {
-            image = "tiny.qcow2"
+            image = var.image
           }
         }
 
@@ -37,7 +46,7 @@ job "directory-chained" {
 
       resources {
         cores  = 1
-        memory = 256
+        memory = 512
       }
     }
   }

@@ -21,7 +21,7 @@ job "directory-clone" {
       config {
         cmds = [
           "lsblk > /run/index.html",
-          "httpd -p 8000 -h /run",
+          "httpd -p 8000 -h /run || python3 -m http.server 8000 -d /run",
         ]
 
         disk {
@@ -41,7 +41,7 @@ job "directory-clone" {
 
       resources {
         cores  = 1
-        memory = 256
+        memory = 512
       }
     }
   }

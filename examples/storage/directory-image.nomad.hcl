@@ -1,6 +1,15 @@
 # A disk that is a whole copy of an image, in the default pool, which is a
 # directory. It takes no more of the host than is in the image, and is as large as
 # the image says.
+#
+# The image is the small guest of the project's lab. With one of yours:
+#
+#     nomad job run -var image=debian-12.qcow2 examples/storage/directory-image.nomad.hcl
+variable "image" {
+  type    = string
+  default = "tiny.qcow2"
+}
+
 job "directory-image" {
   group "virt-group" {
     network {
@@ -17,12 +26,12 @@ job "directory-image" {
       config {
         cmds = [
           "lsblk > /run/index.html",
-          "httpd -p 8000 -h /run",
+          "httpd -p 8000 -h /run || python3 -m http.server 8000 -d /run",
         ]
 
         disk {
           source {
-            image = "tiny.qcow2"
+            image = var.image
           }
         }
 
@@ -36,7 +45,7 @@ job "directory-image" {
 
       resources {
         cores  = 1
-        memory = 256
+        memory = 512
       }
     }
   }

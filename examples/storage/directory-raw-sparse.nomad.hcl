@@ -1,4 +1,13 @@
 # A disk without a format that takes room on the host as the guest writes.
+#
+# The image is the small guest of the project's lab. With one of yours:
+#
+#     nomad job run -var image=debian-12.qcow2 examples/storage/directory-raw-sparse.nomad.hcl
+variable "image" {
+  type    = string
+  default = "tiny.qcow2"
+}
+
 job "directory-raw-sparse" {
   group "virt-group" {
     network {
@@ -15,14 +24,14 @@ job "directory-raw-sparse" {
       config {
         cmds = [
           "lsblk > /run/index.html",
-          "httpd -p 8000 -h /run",
+          "httpd -p 8000 -h /run || python3 -m http.server 8000 -d /run",
         ]
 
         disk {
           format = "raw"
           sparse = true
           source {
-            image = "tiny.qcow2"
+            image = var.image
           }
         }
 
@@ -36,7 +45,7 @@ job "directory-raw-sparse" {
 
       resources {
         cores  = 1
-        memory = 256
+        memory = 512
       }
     }
   }

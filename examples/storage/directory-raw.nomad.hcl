@@ -1,5 +1,14 @@
 # A disk without a format: every byte of it has its place on the host from the
 # beginning, so that a guest never waits for room.
+#
+# The image is the small guest of the project's lab. With one of yours:
+#
+#     nomad job run -var image=debian-12.qcow2 examples/storage/directory-raw.nomad.hcl
+variable "image" {
+  type    = string
+  default = "tiny.qcow2"
+}
+
 job "directory-raw" {
   group "virt-group" {
     network {
@@ -16,13 +25,13 @@ job "directory-raw" {
       config {
         cmds = [
           "lsblk > /run/index.html",
-          "httpd -p 8000 -h /run",
+          "httpd -p 8000 -h /run || python3 -m http.server 8000 -d /run",
         ]
 
         disk {
           format = "raw"
           source {
-            image = "tiny.qcow2"
+            image = var.image
           }
         }
 
@@ -36,7 +45,7 @@ job "directory-raw" {
 
       resources {
         cores  = 1
-        memory = 256
+        memory = 512
       }
     }
   }

@@ -1,5 +1,14 @@
 # A VM with a second, empty disk, which is in another pool. The guest puts a file
 # system on it and serves that.
+#
+# The image is the small guest of the project's lab. With one of yours:
+#
+#     nomad job run -var image=debian-12.qcow2 examples/storage/directory-two-disks.nomad.hcl
+variable "image" {
+  type    = string
+  default = "tiny.qcow2"
+}
+
 job "directory-two-disks" {
   group "virt-group" {
     network {
@@ -17,13 +26,13 @@ job "directory-two-disks" {
         cmds = [
           "mke2fs /dev/vdb && mount /dev/vdb /mnt",
           "lsblk > /mnt/index.html",
-          "httpd -p 8000 -h /mnt",
+          "httpd -p 8000 -h /mnt || python3 -m http.server 8000 -d /mnt",
         ]
 
         disk {
           primary = true
           source {
-            image = "tiny.qcow2"
+            image = var.image
           }
         }
 
@@ -42,7 +51,7 @@ job "directory-two-disks" {
 
       resources {
         cores  = 1
-        memory = 256
+        memory = 512
       }
     }
   }

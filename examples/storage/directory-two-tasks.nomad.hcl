@@ -1,5 +1,14 @@
 # Two VMs whose disks are overlays of one base. The base is made once, whichever
 # of them comes first, and neither sees what the other one writes.
+#
+# The image is the small guest of the project's lab. With one of yours:
+#
+#     nomad job run -var image=debian-12.qcow2 examples/storage/directory-two-tasks.nomad.hcl
+variable "image" {
+  type    = string
+  default = "tiny.qcow2"
+}
+
 job "directory-two-tasks" {
   group "virt-group" {
     network {
@@ -19,13 +28,13 @@ job "directory-two-tasks" {
       config {
         cmds = [
           "lsblk > /run/index.html",
-          "httpd -p 8000 -h /run",
+          "httpd -p 8000 -h /run || python3 -m http.server 8000 -d /run",
         ]
 
         disk {
           chained = true
           source {
-            image = "tiny.qcow2"
+            image = var.image
           }
         }
 
@@ -39,7 +48,7 @@ job "directory-two-tasks" {
 
       resources {
         cores  = 1
-        memory = 256
+        memory = 512
       }
     }
 
@@ -50,13 +59,13 @@ job "directory-two-tasks" {
       config {
         cmds = [
           "lsblk > /run/index.html",
-          "httpd -p 8000 -h /run",
+          "httpd -p 8000 -h /run || python3 -m http.server 8000 -d /run",
         ]
 
         disk {
           chained = true
           source {
-            image = "tiny.qcow2"
+            image = var.image
           }
         }
 
@@ -70,7 +79,7 @@ job "directory-two-tasks" {
 
       resources {
         cores  = 1
-        memory = 256
+        memory = 512
       }
     }
   }

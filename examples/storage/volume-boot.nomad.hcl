@@ -5,6 +5,15 @@
 # The image is written to it while it is blank. A device that holds data already is
 # left as it is: another job with the same image finds what this one left. The
 # guest adds a line to a file at each start, and serves it as /starts.
+#
+# The image is the small guest of the project's lab. With one of yours:
+#
+#     nomad job run -var image=debian-12.qcow2 examples/storage/volume-boot.nomad.hcl
+variable "image" {
+  type    = string
+  default = "tiny.qcow2"
+}
+
 job "volume-boot" {
   group "virt-group" {
     network {
@@ -33,13 +42,13 @@ job "volume-boot" {
       config {
         cmds = [
           "mount /dev/vda1 /mnt && hostname >> /mnt/starts",
-          "httpd -p 8000 -h /mnt",
+          "httpd -p 8000 -h /mnt || python3 -m http.server 8000 -d /mnt",
         ]
 
         disk {
           volume = "/dev/vda"
           source {
-            image = "tiny.qcow2"
+            image = var.image
           }
         }
 
@@ -53,7 +62,7 @@ job "volume-boot" {
 
       resources {
         cores  = 1
-        memory = 256
+        memory = 512
       }
     }
   }

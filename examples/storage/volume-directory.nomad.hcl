@@ -4,6 +4,15 @@
 #     nomad volume create examples/storage/directory.volume.hcl
 #
 # The guest adds a line to a file at each start, and serves it as /starts.
+#
+# The image is the small guest of the project's lab. With one of yours:
+#
+#     nomad job run -var image=debian-12.qcow2 examples/storage/volume-directory.nomad.hcl
+variable "image" {
+  type    = string
+  default = "tiny.qcow2"
+}
+
 job "volume-directory" {
   group "virt-group" {
     network {
@@ -32,13 +41,13 @@ job "volume-directory" {
       config {
         cmds = [
           "hostname >> /srv/data/starts",
-          "httpd -p 8000 -h /srv/data",
+          "httpd -p 8000 -h /srv/data || python3 -m http.server 8000 -d /srv/data",
         ]
 
         disk {
           chained = true
           source {
-            image = "tiny.qcow2"
+            image = var.image
           }
         }
 
@@ -52,7 +61,7 @@ job "volume-directory" {
 
       resources {
         cores  = 1
-        memory = 256
+        memory = 512
       }
     }
   }

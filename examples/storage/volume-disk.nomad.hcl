@@ -6,6 +6,15 @@
 # Its destination is what the disk says as its volume, and the name that it has in
 # the guest. The guest puts a file system on it when it has none, adds a line to a
 # file at each start, and serves it as /starts.
+#
+# The image is the small guest of the project's lab. With one of yours:
+#
+#     nomad job run -var image=debian-12.qcow2 examples/storage/volume-disk.nomad.hcl
+variable "image" {
+  type    = string
+  default = "tiny.qcow2"
+}
+
 job "volume-disk" {
   group "virt-group" {
     network {
@@ -35,14 +44,14 @@ job "volume-disk" {
         cmds = [
           "mount /dev/vdb /mnt || { mke2fs /dev/vdb && mount /dev/vdb /mnt; }",
           "hostname >> /mnt/starts",
-          "httpd -p 8000 -h /mnt",
+          "httpd -p 8000 -h /mnt || python3 -m http.server 8000 -d /mnt",
         ]
 
         disk {
           primary = true
           chained = true
           source {
-            image = "tiny.qcow2"
+            image = var.image
           }
         }
 
@@ -60,7 +69,7 @@ job "volume-disk" {
 
       resources {
         cores  = 1
-        memory = 256
+        memory = 512
       }
     }
   }
