@@ -61,6 +61,9 @@ var explained = map[string]string{
 	"libvirt has another secret for the Ceph usage":  "Somebody has defined one for that pool by hand.",
 }
 
+// constructors make errors, of a text that is not before one of their arguments.
+var constructors = map[string]int{"Errorf": 0, "New": 0, "addf": 1}
+
 // Every error that the driver can make is in docs/messages.md, where a user can
 // find it. What the packages' own tests do not provoke stands there as the source
 // has it.
@@ -75,27 +78,36 @@ func TestEveryErrorIsInTheListOfMessages(t *testing.T) {
 	}
 	others = strings.ReplaceAll(others, `\|`, "|")
 	var rest []doctest.Message
+	used := make(map[string]bool)
 	for _, dir := range slices.Sorted(maps.Keys(internal)) {
 		if dir == "" || dir == "vm" || strings.HasSuffix(dir, "test") {
 			continue
 		}
-		for _, constructor := range []string{"addf", "Errorf", "New"} {
-			for _, text := range doctest.Texts(t, constructor, dir) {
+		for constructor, from := range constructors {
+			for _, text := range doctest.Texts(t, constructor, from, dir) {
 				if text.Words() > 0 && !text.Pattern().MatchString(others) {
 					top, _, _ := strings.Cut(dir, "/")
-					rest = append(rest, doctest.Message{Said: text.Shown(), Why: why(t, top, text.Shown())})
+					rest = append(rest, doctest.Message{Said: text.Shown(), Why: why(t, used, top, text.Shown())})
 				}
 			}
 		}
 	}
-	slices.SortFunc(rest, func(a, b doctest.Message) int { return cmp.Compare(a.Said, b.Said) })
+	for begins := range explained {
+		if !used[begins] {
+			t.Errorf("no error that is left begins with %q any more", begins)
+		}
+	}
+	slices.SortFunc(rest, func(a, b doctest.Message) int {
+		return cmp.Or(cmp.Compare(a.Said, b.Said), cmp.Compare(a.Why, b.Why))
+	})
 	doctest.Page(t, "docs/messages.md", *update, doctest.Section{Name: restSection, Text: doctest.Messages(slices.Compact(rest))})
 }
 
-func why(t *testing.T, dir, said string) string {
+func why(t *testing.T, used map[string]bool, dir, said string) string {
 	t.Helper()
 	for begins, why := range explained {
-		if strings.HasPrefix(said, begins) && why != "" {
+		if strings.HasPrefix(said, begins) {
+			used[begins] = true
 			return why
 		}
 	}

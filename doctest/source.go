@@ -18,8 +18,9 @@ import (
 type Text struct{ Place, Format string }
 
 // Texts finds the texts that the packages of some directories hand to functions of
-// a name, as the first of their arguments that is one. Tests are left out.
-func Texts(t *testing.T, function string, dirs ...string) (all []Text) {
+// a name, as the first of their arguments that is one, those before from left
+// aside. Tests are left out.
+func Texts(t *testing.T, function string, from int, dirs ...string) (all []Text) {
 	t.Helper()
 	files := token.NewFileSet()
 	for _, dir := range dirs {
@@ -40,7 +41,7 @@ func Texts(t *testing.T, function string, dirs ...string) (all []Text) {
 				if !is || nameOf(call.Fun) != function {
 					return true
 				}
-				for _, arg := range call.Args {
+				for _, arg := range call.Args[min(from, len(call.Args)):] {
 					if format, is := textOf(arg); is {
 						place := files.Position(call.Pos())
 						all = append(all, Text{fmt.Sprintf("%s:%d", filepath.ToSlash(place.Filename), place.Line), format})

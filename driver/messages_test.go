@@ -339,7 +339,7 @@ var toldBySource = map[string]struct {
 func toldAnywhere(t *testing.T) (all []doctest.Message) {
 	t.Helper()
 	told := make(map[string]bool)
-	for _, c := range doctest.Texts(t, "tell", ".", "../storage") {
+	for _, c := range doctest.Texts(t, "tell", 0, ".", "../storage") {
 		known := false
 		for begins, m := range toldBySource {
 			if strings.HasPrefix(c.Format, begins) {
