@@ -28,7 +28,7 @@ func virtualSize(ctx context.Context, file *os.File, image vm.Image) (vm.Bytes, 
 	case info.Encrypted:
 		return 0, errEncrypted()
 	case info.VirtualSize < 0:
-		return 0, errors.New("the image says that it is a disk of a negative size; it is damaged")
+		return 0, errors.New("the image says that it is a disk of a negative size; it is damaged, fetch it again")
 	}
 	return vm.Bytes(info.VirtualSize), nil
 }

@@ -104,9 +104,9 @@ const maxSize vm.Bytes = 1 << 56
 func judgeSize(size vm.Bytes) error {
 	switch {
 	case size == 0:
-		return errors.New("the image is a disk of no size")
+		return errors.New("the image is a disk of no size; it is damaged, or was never written: fetch it again")
 	case size > maxSize:
-		return fmt.Errorf("the image says that it is a disk of %s, which no disk can be; it is damaged", size)
+		return fmt.Errorf("the image says that it is a disk of %s, which no disk can be; it is damaged, fetch it again", size)
 	}
 	return nil
 }

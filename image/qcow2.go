@@ -68,7 +68,7 @@ func inspectQcow2(file io.ReaderAt) (vm.Bytes, error) {
 	}
 	switch {
 	case h.Version != 2 && h.Version != 3:
-		return 0, fmt.Errorf("the image is qcow2 of version %d, which is not known", h.Version)
+		return 0, fmt.Errorf("the image is qcow2 of version %d, which is not known; %s", h.Version, advice)
 	case h.BackingFileOffset != 0 || h.BackingFileSize != 0:
 		return 0, errOverlay()
 	case h3.IncompatibleFeatures&featureExternalData != 0:
@@ -81,9 +81,9 @@ func inspectQcow2(file io.ReaderAt) (vm.Bytes, error) {
 		return 0, fmt.Errorf("the image is qcow2 with features that are not known (bits %#x)",
 			h3.IncompatibleFeatures&^featuresKnown)
 	case h.ClusterBits < 9 || h.ClusterBits > 21:
-		return 0, fmt.Errorf("the image has qcow2 clusters of 2^%d bytes, which cannot be; it is damaged", h.ClusterBits)
+		return 0, fmt.Errorf("the image has qcow2 clusters of 2^%d bytes, which cannot be; it is damaged, fetch it again", h.ClusterBits)
 	case h.Version >= 3 && (h3.HeaderLength < qcow2HeaderSize3 || h3.HeaderLength > 1<<h.ClusterBits):
-		return 0, fmt.Errorf("the image has a qcow2 header of %d bytes, which cannot be; it is damaged", h3.HeaderLength)
+		return 0, fmt.Errorf("the image has a qcow2 header of %d bytes, which cannot be; it is damaged, fetch it again", h3.HeaderLength)
 	}
 	if err := judgeExtensions(file, int64(h3.HeaderLength), int64(1)<<h.ClusterBits); err != nil {
 		return 0, err
@@ -110,7 +110,7 @@ func judgeExtensions(file io.ReaderAt, offset, end int64) error {
 		case extension.Type == extensionEncryption:
 			return errEncrypted()
 		case int64(extension.Length) > end-offset:
-			return errors.New("the image has a qcow2 header extension that is longer than the header; it is damaged")
+			return errors.New("the image has a qcow2 header extension that is longer than the header; it is damaged, fetch it again")
 		}
 		offset += (int64(extension.Length) + 7) &^ 7
 	}

@@ -18,9 +18,9 @@ const (
 	encrypted = "the image is encrypted, which is not supported; decrypt it: qemu-img convert"
 	vmdkFiles = "the image is a VMDK that refers to other files, which would be read with it; " + oneFile
 	vmdkTypes = ", and only monolithicSparse and streamOptimized are one file; " + trusted
-	vmdkPlace = "the image has a VMDK descriptor where none can be; it is damaged"
+	vmdkPlace = "the image has a VMDK descriptor where none can be; it is damaged, fetch it again"
 	vhdxSense = "the image has a VHDX header that makes no sense; it is damaged, fetch it again"
-	noSize    = "the image is a disk of no size"
+	noSize    = "the image is a disk of no size; it is damaged, or was never written: fetch it again"
 )
 
 // refusal is an image, what the job says that it is, and what it is told.
@@ -103,7 +103,7 @@ func TestInspectRefuses(t *testing.T) {
 		{
 			"qcow2 with an extension that is too long",
 			qcow2(3, nil, extension(1, "x"), []byte{0, 0, 0, 2, 0xff, 0xff, 0xff, 0xff}),
-			"", "the image has a qcow2 header extension that is longer than the header; it is damaged",
+			"", "the image has a qcow2 header extension that is longer than the header; it is damaged, fetch it again",
 		},
 		{"qcow2 encrypted by AES", qcow2(2, qcow2Head(func(h *qcow2Header) { h.CryptMethod = 1 })), "", encrypted},
 		{"qcow2 encrypted by LUKS", qcow2(3, qcow2Head(func(h *qcow2Header) { h.CryptMethod = 2 })), "", encrypted},
@@ -127,34 +127,34 @@ func TestInspectRefuses(t *testing.T) {
 		{
 			"qcow2 of an absurd size",
 			qcow2(3, qcow2Head(func(h *qcow2Header) { h.Size = 1<<64 - 1 })),
-			"", "the image says that it is a disk of 16777216.0TiB, which no disk can be; it is damaged",
+			"", "the image says that it is a disk of 16777216.0TiB, which no disk can be; it is damaged, fetch it again",
 		},
 		{
 			"qcow2 just larger than can be",
 			qcow2(3, qcow2Head(func(h *qcow2Header) { h.Size = uint64(maxSize) + 512 })),
-			"", "the image says that it is a disk of 65536.0TiB, which no disk can be; it is damaged",
+			"", "the image says that it is a disk of 65536.0TiB, which no disk can be; it is damaged, fetch it again",
 		},
-		{"qcow2 of version 4", qcow2(4, nil), "", "the image is qcow2 of version 4, which is not known"},
-		{"qcow of version 1", qcow2(1, nil), "", "the image is qcow2 of version 1, which is not known"},
+		{"qcow2 of version 4", qcow2(4, nil), "", "the image is qcow2 of version 4, which is not known; " + trusted},
+		{"qcow of version 1", qcow2(1, nil), "", "the image is qcow2 of version 1, which is not known; " + trusted},
 		{
 			"qcow2 with clusters of 1 byte",
 			qcow2(3, qcow2Head(func(h *qcow2Header) { h.ClusterBits = 0 })),
-			"", "the image has qcow2 clusters of 2^0 bytes, which cannot be; it is damaged",
+			"", "the image has qcow2 clusters of 2^0 bytes, which cannot be; it is damaged, fetch it again",
 		},
 		{
 			"qcow2 with endless clusters",
 			qcow2(3, qcow2Head(func(h *qcow2Header) { h.ClusterBits = 1<<32 - 1 })),
-			"", "the image has qcow2 clusters of 2^4294967295 bytes, which cannot be; it is damaged",
+			"", "the image has qcow2 clusters of 2^4294967295 bytes, which cannot be; it is damaged, fetch it again",
 		},
 		{
 			"qcow2 with a header of version 2's length",
 			qcow2(3, func(_ *qcow2Header, h3 *qcow2Header3) { h3.HeaderLength = 72 }),
-			"", "the image has a qcow2 header of 72 bytes, which cannot be; it is damaged",
+			"", "the image has a qcow2 header of 72 bytes, which cannot be; it is damaged, fetch it again",
 		},
 		{
 			"qcow2 with a header of 4 GiB",
 			qcow2(3, func(_ *qcow2Header, h3 *qcow2Header3) { h3.HeaderLength = 1<<32 - 1 }),
-			"", "the image has a qcow2 header of 4294967295 bytes, which cannot be; it is damaged",
+			"", "the image has a qcow2 header of 4294967295 bytes, which cannot be; it is damaged, fetch it again",
 		},
 		{"qcow2 cut off after its signature", good[:4], "", cutOff("qcow2")},
 		{"qcow2 cut off in its header", good[:71], "", cutOff("qcow2")},

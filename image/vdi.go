@@ -62,7 +62,7 @@ func inspectVDI(file io.ReaderAt) error {
 		return fmt.Errorf("the image is a VDI of type %d, which belongs to another file; "+
 			"make it whole where both are: qemu-img convert -O qcow2", h.Type)
 	case h.DiskSize == 0:
-		return errors.New("the image is a disk of no size")
+		return errors.New("the image is a disk of no size; it is damaged, or was never written: fetch it again")
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func inspectVMDK(file io.ReaderAt) error {
 		// QEMU takes the descriptor's list of files for the disk then.
 		return errVMDKFiles()
 	case h.DescriptorOffset != descriptorOffset/512 || h.DescriptorSize > descriptorSectors:
-		return errors.New("the image has a VMDK descriptor where none can be; it is damaged")
+		return errors.New("the image has a VMDK descriptor where none can be; it is damaged, fetch it again")
 	}
 	// QEMU may read more than there is, and VMware more than QEMU does.
 	text := make([]byte, max(int64(h.DescriptorSize)*512, descriptorMin))

@@ -52,7 +52,7 @@ func inspectVPC(file io.ReaderAt, size int64) error {
 		case f.Type != vpcFixed && f.Type != vpcDynamic:
 			return fmt.Errorf("the image is a VHD of type %d, which is not known; %s", f.Type, advice)
 		case f.Size == 0:
-			return errors.New("the image is a disk of no size")
+			return errors.New("the image is a disk of no size; it is damaged, or was never written: fetch it again")
 		}
 	}
 	return nil
