@@ -44,6 +44,15 @@ func TestLinksLeadSomewhere(t *testing.T) {
 			t.Errorf("nothing leads to %s: add it to docs/README.md", page)
 		}
 	}
+	examples, err := filepath.Glob("examples/*/*.hcl")
+	if err != nil || len(examples) == 0 {
+		t.Fatalf("there are no examples (error %v)", err)
+	}
+	for _, example := range examples {
+		if !linked[example] {
+			t.Errorf("nothing leads to %s: add it to examples/README.md", example)
+		}
+	}
 }
 
 // markdownPages are the pages by their paths, without their blocks of code.

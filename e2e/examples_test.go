@@ -68,6 +68,7 @@ var onTiny = []example{
 	{file: "storage/directory-clone", page: ofGolden},
 	{file: "storage/directory-clone-chained", page: ofImage},
 	{file: "storage/directory-image", page: ofImage},
+	{file: "storage/directory-kinds", page: append([]string{"sda", "10M", "sr0"}, ofImage...)},
 	{file: "storage/directory-raw", page: ofImage},
 	{file: "storage/directory-raw-sparse", page: ofImage},
 	{file: "storage/directory-two-disks", page: append([]string{"vdb", "100M", "/mnt"}, ofImage...)},
@@ -135,6 +136,14 @@ func TestExamplesOnTheTinyGuestRunAsTheyStand(t *testing.T) {
 	deviceOfInterfaces(t)
 
 	runAll(t, onTiny)
+	eventually(t, endTimeout, "the disk that is kept", func() error {
+		name, _, found := strings.Cut(strings.TrimSpace(kept(t, "local")), " ")
+		if !found {
+			return errors.New("there is none")
+		}
+		virsh(t, "vol-delete", "--pool", "local", name)
+		return nil
+	})
 	nothingLeft(t, append(volumes, "golden", loopDir)...)
 }
 
