@@ -20,6 +20,10 @@ const restSection = "messages that are left"
 // whatItIsAbout explains the errors of a package that have no explanation of their
 // own.
 var whatItIsAbout = map[string]string{
+	"agentfile":  "Said by commands of the program: the file that `-config` names.",
+	"cli":        "Said by [commands](commands.md) of the program.",
+	"doctor":     "Said by `doctor`, with what mends it.",
+	"systemd":    "In the agent's log, or said by `doctor`: systemd was asked over D-Bus, and has not answered.",
 	"bridge":     "The host's network devices could not be read or changed. Nomad's client has to run as root.",
 	"cloudinit":  "The seed for cloud-init could not be made.",
 	"console":    "In the agent's log: the guest's console could not be copied to the task's log. The VM goes on.",
@@ -36,6 +40,7 @@ var whatItIsAbout = map[string]string{
 
 // explained are errors that say less than is to be known, by how they begin.
 var explained = map[string]string{
+	"whether ":                                       "`validate` lists it among what only the node can tell.",
 	"it refused the name or the password":            "They are kept by `saslpasswd2 -a libvirt USER` on the host.",
 	"it asks for a name and a password":              "`auth_unix_rw` in `libvirtd.conf` or `virtqemud.conf` says so.",
 	"its directory … is not there":                   "The driver makes no directory where one has been: it would hide that a file system is missing.",

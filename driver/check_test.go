@@ -59,7 +59,7 @@ func TestCheckFindsWhatEveryNodeWouldRefuse(t *testing.T) {
 			name:     "more vCPUs than cores",
 			inTask:   "resources {\ncores = 2\n}",
 			config:   "vcpus = 3\n" + blankDisk,
-			problems: []string{"config.vcpus: is 3, and the task has 2 reserved cores, each of which is one vCPU: leave vcpus away, or use resources.cpu instead of resources.cores"},
+			problems: []string{"config.vcpus: is 3, and the task's reserved cores are 2, each of which is one vCPU: leave vcpus away, or use resources.cpu instead of resources.cores"},
 		},
 		{
 			name:     "a device of the host",

@@ -110,7 +110,8 @@ var taskMessages = []taskMessage{
 	{config: oneDisk, change: mounting(mount{taskPath: "/local/data"})},
 	{config: oneDisk, change: mounting(mount{taskPath: "/srv"}, mount{taskPath: "/srv"})},
 	{config: `network_interface { bridge {} } ` + oneDisk},
-	{config: `network_interface { bridge { name = "br-lan" ports = ["http"] } } ` + oneDisk},
+	{config: oneDisk, change: func(r *request) { r.nomad.Resources.Ports = nomadTask().Resources.Ports }},
+	{config: `network_interface { macvtap { device = "eth0" } } ` + oneDisk, change: func(r *request) { r.config.NWFilter = "clean-traffic" }},
 	{config: `network_interface { bridge { name = "virbr0" ports = ["http", "http"] } } ` + oneDisk},
 	{config: `network_interface { bridge { name = "virbr0" ports = ["http"] } }
 		network_interface { bridge { name = "virbr7" ports = ["http"] } } ` + oneDisk},
@@ -332,14 +333,36 @@ var toldBySource = map[string]struct {
 	"Somebody had changed ":               {nil, "A firewall was reloaded, or `nft flush ruleset` run."},
 	"Port %s is published for VM ":        {[]any{"http", "blue-task-5a6e215e"}, "Two tasks of the group publish one label."},
 	"%s: %s":                              {[]any{"SIGSTOP", "the guest was paused, SIGCONT has it go on"}, "`nomad alloc signal` was used, or a template's `change_mode`."},
-	"Started VM ":                         {[]any{"virt-task-5a6e215e", "", ", its address is 192.168.122.54"}, "The VM runs, and its guest boots."},
+	"The guest's address on bridge %s is %s, as": {
+		[]any{"br0", "192.0.2.5", "its agent", "; published for it: http"},
+		"The bridge is of no libvirt network that gives out addresses: the guest was asked, or heard.",
+	},
+	"The guest's address %s on bridge ": {
+		[]any{"192.0.2.5", "br0", ", and its ports are not published any more (http)", takenError("52:54:00:65:43:21")},
+		"Two machines have one address, or the guest's lease went to another.",
+	},
+	"The guest has address ": {
+		[]any{"192.0.2.5", "br0", "…"}, "What follows is the cause. It is tried again every 2 seconds.",
+	},
+	"The guest has not answered ": {
+		[]any{"192.0.2.5", "br0", searchPatience, "http", errNobody}, "The guest hangs, has another address, or the host's on that bridge is gone.",
+	},
+	"The guest's address on bridge %s is not": {
+		[]any{
+			"br0", searchPatience, ", and its ports are not published (http)",
+			"its agent tells nothing (…); ARP tells of no IPv4 address of 52:54:00:12:34:56",
+		},
+		"The guest has no network there, or a firewall. `address` in the job, or a DHCP server on that bridge, gives it one.",
+	},
+	"Started VM ": {[]any{"virt-task-5a6e215e", "", ", its address is 192.168.122.54"}, "The VM runs, and its guest boots."},
 }
 
 // toldAnywhere finds the events whose texts stand where they are told.
 func toldAnywhere(t *testing.T) (all []doctest.Message) {
 	t.Helper()
 	told := make(map[string]bool)
-	for _, c := range doctest.Texts(t, "tell", 0, ".", "../storage") {
+	formats := append(doctest.Texts(t, "tell", 0, ".", "../storage"), doctest.Texts(t, "tellOnce", 1, ".")...)
+	for _, c := range formats {
 		known := false
 		for begins, m := range toldBySource {
 			if strings.HasPrefix(c.Format, begins) {

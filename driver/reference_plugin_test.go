@@ -35,6 +35,12 @@ var pluginTables = []referenceTable{
 			never:   "libvirt knows the models, and says so at the start of a VM",
 		},
 		{
+			path: "nwfilter", initial: "none", example: `"clean-traffic"`,
+			meaning: "A [network filter](https://libvirt.org/formatnwfilter.html) of libvirt's (`virsh nwfilter-list`), put on every interface of " +
+				"every VM; see [Filters](networking.md#filters). The driver is unhealthy if there is no filter of that name.",
+			never: noneRefused,
+		},
+		{
 			path: "remove_orphans_after", initial: "`5m`", example: `"1h"`,
 			meaning: "How long a VM of this client may belong to no task, before it is shut down and [removed](storage.md#after-the-task).",
 			wrong:   `remove_orphans_after = "5"`,

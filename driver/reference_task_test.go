@@ -95,8 +95,8 @@ var taskTables = []referenceTable{
 		},
 		{
 			path: "network_interface.bridge.ports", initial: "none", example: `["http"]`,
-			meaning: "Labels of the group's ports that are [published](networking.md#ports-and-addresses) for this VM. They need an " +
-				"address that is known: that of a libvirt network with DHCP for IPv4, or `address`.",
+			meaning: "Labels of the group's ports that are [published](networking.md#ports-and-addresses) for this VM. On a bridge " +
+				"without a libvirt network they are published when the guest's address was [found](networking.md#addresses-that-are-found).",
 			wrong: `network_interface { bridge { name = "virbr0" ports = ["https"] } } ` + oneDisk,
 		},
 		{
