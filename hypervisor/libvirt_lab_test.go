@@ -741,13 +741,18 @@ func TestFacts(t *testing.T) {
 	mustSay(t, err, "no UEFI firmware for aarch64 guests of machine type raspi3b")
 }
 
+// isBoard tells the machine types that are boards there are, of which a newer QEMU
+// has versions, too.
+func isBoard(machine string) bool { return strings.HasSuffix(machine, "-evb") }
+
 func TestGuestsOfOtherArchitectures(t *testing.T) {
 	h := connected(t, system)
 	guests, err := h.Guests(t.Context())
 	must(t, err)
 	var got []string
 	for _, g := range guests {
-		got = append(got, fmt.Sprintf("%s %s %q", g.Arch, g.Accel, g.Usual))
+		usual := slices.DeleteFunc(slices.Clone(g.Usual), isBoard)
+		got = append(got, fmt.Sprintf("%s %s %q", g.Arch, g.Accel, usual))
 		if !slices.Contains(g.Machines, g.Usual[0]) {
 			t.Errorf("the machine types of %s are %q, want %s among them", g.Arch, g.Machines, g.Usual[0])
 		}
