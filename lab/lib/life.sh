@@ -2,7 +2,7 @@
 # The lab as a whole.
 
 LAB_PARTS=(virtlogd libvirtd nomad-server nomad web)
-LAB_EXTRAS=(ceph-mon ceph-osd) # not needed for a lab to be up
+LAB_EXTRAS=(ceph-mon ceph-osd firewalld) # not needed for a lab to be up
 
 up() {
 	! is_inside || die "this is inside the lab: run up outside"

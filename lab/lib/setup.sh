@@ -49,7 +49,7 @@ setup() {
 	make_piece "tiny guest image, about 20 s" "$(tiny_piece)" setup/tiny.sh
 	make_piece "tiny guest image for arm64, about 30 s" "$(tiny_arm64_piece)" setup/tiny-arm64.sh
 	make_piece "Debian 12 guest image, about 2 min" "$(debian_piece)" setup/debian.sh
-	make_piece "Debian 13 with libvirt 11, about 40 s" "$(libvirt_11_piece)" setup/libvirt-11.sh
+	make_piece "Debian 13 with libvirt 11, about 1 min" "$(libvirt_11_piece)" setup/libvirt-11.sh
 	say "everything is in $LAB_CACHE"
 	exec 8>&-
 }

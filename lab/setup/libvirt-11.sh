@@ -12,7 +12,7 @@ packages=(
 	dnsmasq-base iproute2 iptables nftables conntrack
 	libvirt-daemon-driver-storage-rbd ceph-common ceph-mon ceph-osd
 	busybox-static curl dbus-daemon e2fsprogs fdisk file gcc jq libc6-dev
-	libsasl2-modules procps sasl2-bin xfsprogs
+	firewalld libsasl2-modules procps sasl2-bin xfsprogs
 )
 unwanted=('/usr/share/man/*' '/usr/share/doc/*' '/usr/share/locale/*' '/usr/share/info/*')
 
