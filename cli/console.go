@@ -32,12 +32,13 @@ func runConsole(ctx context.Context, s Streams, flags *flag.FlagSet, args []stri
 	if err != nil {
 		return err
 	}
-	ctx, leave := context.WithCancel(ctx)
-	defer leave()
-	host, err := which.host(ctx)
+	host, end, err := which.host(ctx)
 	if err != nil {
 		return err
 	}
+	defer end()
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
 	vms, err := host.VMs(ctx)
 	if err != nil {
 		return err

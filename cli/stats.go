@@ -69,12 +69,11 @@ func runStats(ctx context.Context, s Streams, flags *flag.FlagSet, args []string
 	if *interval <= 0 {
 		return usagef("-interval has to be longer than 0s")
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	host, err := which.host(ctx)
+	host, leave, err := which.host(ctx)
 	if err != nil {
 		return err
 	}
+	defer leave()
 	vms, err := host.VMs(ctx)
 	if err != nil {
 		return err

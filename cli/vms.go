@@ -40,22 +40,21 @@ func (f *libvirtFlags) add(flags *flag.FlagSet) {
 	flags.StringVar(&f.uri, "uri", "", "")
 }
 
-// host connects to libvirt, for as long as the context lives.
-func (f *libvirtFlags) host(ctx context.Context) (*hypervisor.Host, error) {
+// host connects to libvirt, until it is left.
+func (f *libvirtFlags) host(ctx context.Context) (host *hypervisor.Host, leave func(), err error) {
 	settings, err := settingsFor(f.configs)
 	if err == nil {
 		err = settings.Wrong
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	host, err := hypervisor.New(cmp.Or(f.uri, settings.URI))
-	if err != nil {
-		return nil, err
+	if host, err = hypervisor.New(cmp.Or(f.uri, settings.URI)); err != nil {
+		return nil, nil, err
 	}
 	host.SetLogin(settings.User, settings.Password)
-	go host.Run(ctx)
-	return host, host.Health(ctx)
+	leave, err = host.Once(ctx)
+	return host, leave, err
 }
 
 // listed is a VM as list and stats print it for machines.
@@ -99,12 +98,11 @@ func runList(ctx context.Context, s Streams, flags *flag.FlagSet, args []string)
 
 // vmsOf lists the VMs in the order of their jobs and tasks.
 func vmsOf(ctx context.Context, which *libvirtFlags) ([]hypervisor.VM, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	host, err := which.host(ctx)
+	host, leave, err := which.host(ctx)
 	if err != nil {
 		return nil, err
 	}
+	defer leave()
 	vms, err := host.VMs(ctx)
 	slices.SortFunc(vms, byTask)
 	return vms, err

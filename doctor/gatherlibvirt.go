@@ -28,15 +28,17 @@ func gatherLibvirt(ctx context.Context, s Settings) Libvirt {
 	host.SetLogin(s.User, s.Password)
 	ctx, cancel := context.WithTimeout(ctx, libvirtPatience)
 	defer cancel()
-	go host.Run(ctx)
+	leave, err := host.Once(ctx)
+	if err != nil {
+		l.Err = err
+		return l
+	}
+	defer leave()
 	l.Err = l.ask(ctx, host, s)
 	return l
 }
 
 func (l *Libvirt) ask(ctx context.Context, host *hypervisor.Host, s Settings) (err error) {
-	if err := host.Health(ctx); err != nil {
-		return err
-	}
 	if l.Version, l.QEMU, err = host.Versions(ctx); err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/digitalocean/go-libvirt"
 )
@@ -21,13 +20,9 @@ func (h *Host) Console(ctx context.Context, name string, in io.Reader, out io.Wr
 		return fmt.Errorf("libvirt at %s cannot be reached, is libvirtd running? %w", h.uri, err)
 	}
 	defer conn.Close()
-	patience := time.AfterFunc(connectTimeout, func() { conn.Close() })
-	if err := h.login.to(conn); err != nil {
+	client, _, err := h.open(ctx, conn, toNothing)
+	if err != nil {
 		return err
-	}
-	client := libvirt.NewWithDialer(dialed{conn})
-	if err := client.ConnectToURI(libvirt.ConnectURI(h.uri)); err != nil {
-		return fmt.Errorf("libvirt refuses to open %s: %w", h.uri, err)
 	}
 	domain, err := client.DomainLookupByName(name)
 	if isCode(err, libvirt.ErrNoDomain) {
@@ -36,8 +31,7 @@ func (h *Host) Console(ctx context.Context, name string, in io.Reader, out io.Wr
 	if err != nil {
 		return fmt.Errorf("opening the console of domain %s: %w", name, err)
 	}
-	patience.Stop()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	defer context.AfterFunc(ctx, func() { takeLeave(client, conn) })()
 	var flags uint32
 	if force {
 		flags = uint32(libvirt.DomainConsoleForce)

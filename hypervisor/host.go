@@ -112,7 +112,7 @@ func (h *Host) session(ctx context.Context) error {
 	// The library waits for as long as the connection is open.
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 
-	client, events, err := h.open(ctx, conn)
+	client, events, err := h.open(ctx, conn, subscribe)
 	if err != nil {
 		return err
 	}
@@ -153,8 +153,8 @@ func (e events) drain() {
 	}
 }
 
-// open makes a client of a connection, and has it told of events.
-func (h *Host) open(ctx context.Context, conn net.Conn) (*libvirt.Libvirt, events, error) {
+// open makes a client of a connection, which listens to events.
+func (h *Host) open(ctx context.Context, conn net.Conn, listen func(context.Context, *libvirt.Libvirt) (events, error)) (*libvirt.Libvirt, events, error) {
 	patience := time.AfterFunc(connectTimeout, func() { conn.Close() })
 	client := libvirt.NewWithDialer(dialed{conn})
 	err := h.login.to(conn)
@@ -163,7 +163,7 @@ func (h *Host) open(ctx context.Context, conn net.Conn) (*libvirt.Libvirt, event
 	}
 	var told events
 	if err == nil {
-		told, err = subscribe(ctx, client)
+		told, err = listen(ctx, client)
 	}
 	switch inTime := patience.Stop(); {
 	case !inTime:

@@ -1,0 +1,47 @@
+package hypervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/digitalocean/go-libvirt"
+)
+
+// Once connects for somebody who asks some things and leaves, rather than Run. It
+// listens to no events: libvirtd 9.0 has crashed where a connection was closed while
+// its events were given up, as happens when a program that listens ends.
+func (h *Host) Once(ctx context.Context) (leave func(), err error) {
+	conn, err := dial(ctx, h.sockets)
+	if err != nil {
+		return nil, fmt.Errorf("libvirt at %s cannot be reached, is libvirtd running? %w", h.uri, err)
+	}
+	client, _, err := h.open(ctx, conn, toNothing)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	h.set(client, nil)
+	return func() {
+		takeLeave(client, conn)
+		h.set(nil, errLeft)
+	}, nil
+}
+
+var errLeft = errors.New("the connection to libvirt was ended")
+
+// toNothing is what Once listens to.
+func toNothing(context.Context, *libvirt.Libvirt) (events, error) { return events{}, nil }
+
+// leaveTimeout is for how long libvirt may take to say goodbye.
+const leaveTimeout = 2 * time.Second
+
+// takeLeave ends a connection as libvirt would have it.
+func takeLeave(client *libvirt.Libvirt, conn net.Conn) {
+	defer conn.Close()
+	given := time.AfterFunc(leaveTimeout, func() { conn.Close() })
+	defer given.Stop()
+	_ = client.Disconnect() // it is closed in any case
+}
