@@ -59,7 +59,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 func markdownPages(t *testing.T) map[string]string {
 	t.Helper()
 	pages := make(map[string]string)
-	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || filepath.Ext(path) != ".md" {
 			return err
 		}

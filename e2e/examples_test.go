@@ -287,7 +287,7 @@ func checkLoopback(t *testing.T, _ *job, a allocation) {
 	}
 }
 
-func checkService(t *testing.T, j *job, a allocation) {
+func checkService(t *testing.T, _ *job, a allocation) {
 	host := strings.Trim(strings.TrimPrefix(a.url(t, "http", "/"), "http:"), "/")
 	for service, address := range map[string]string{"virt-web": host, "virt-web-guest": "192.168.122."} {
 		if got := command(t, "nomad", "service", "info", service); !strings.Contains(got, address) {
