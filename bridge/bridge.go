@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Rejoin puts a tap device back on its bridge, if it is on none: libvirt takes
@@ -44,6 +46,7 @@ func Rejoin(tap, bridge string) (bool, error) {
 type Link struct {
 	Name     string
 	IsBridge bool
+	Addrs    []netip.Addr // those that others may know it by
 }
 
 // Links lists the host's network devices but for the loopback.
@@ -54,15 +57,38 @@ func Links() ([]Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing the host's network devices: %w", err)
 	}
+	addrs, err := addresses()
+	if err != nil {
+		return nil, fmt.Errorf("listing the addresses of the host's network devices: %w", err)
+	}
 	var links []Link
 	for _, i := range interfaces {
 		if i.Flags&net.FlagLoopback != 0 {
 			continue
 		}
 		_, err := os.Stat(filepath.Join("/sys/class/net", i.Name, "bridge"))
-		links = append(links, Link{Name: i.Name, IsBridge: err == nil})
+		links = append(links, Link{Name: i.Name, IsBridge: err == nil, Addrs: addrs[i.Index]})
 	}
 	return links, nil
+}
+
+// addresses lists the addresses of the host's network devices, by their indexes,
+// without those of one link alone and those of IPv6 that do not stay.
+func addresses() (map[int][]netip.Addr, error) {
+	all, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, err
+	}
+	const passing = unix.IFA_F_TEMPORARY | unix.IFA_F_DEPRECATED
+	const unsure = unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED
+	of := make(map[int][]netip.Addr)
+	for _, a := range all {
+		addr, ok := netip.AddrFromSlice(a.IP)
+		if ok && addr.IsGlobalUnicast() && a.Flags&(passing|unsure) == 0 {
+			of[a.LinkIndex] = append(of[a.LinkIndex], addr.Unmap())
+		}
+	}
+	return of, nil
 }
 
 func isMissing(err error) bool {

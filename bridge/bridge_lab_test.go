@@ -3,7 +3,9 @@
 package bridge
 
 import (
+	"net/netip"
 	"os/exec"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -72,12 +74,18 @@ func TestRejoin(t *testing.T) {
 
 func TestLinks(t *testing.T) {
 	newLinks(t)
+	ip(t, "address add 10.1.2.3/24 dev br-a")
+	ip(t, "address add fd42::1/64 dev br-a nodad")
+	ip(t, "address add fe80::42/64 dev br-a nodad")
+	ip(t, "address add fd42::2/64 dev br-a nodad preferred_lft 0") // deprecated
 	links, err := Links()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []Link{{"br-a", true}, {"tap-a", false}} {
-		if !slices.Contains(links, want) {
+	addrs := []netip.Addr{netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("fd42::1")}
+	for _, want := range []Link{{"br-a", true, addrs}, {"tap-a", false, nil}} {
+		isWanted := func(l Link) bool { return reflect.DeepEqual(l, want) }
+		if !slices.ContainsFunc(links, isWanted) {
 			t.Errorf("the links are %v, want %v among them", links, want)
 		}
 	}

@@ -49,6 +49,12 @@ func networkConfig(interfaces []vm.Interface) ([]byte, error) {
 		if i.Gateway.IsValid() {
 			e.Routes = []route{{defaultRoute, i.Gateway.String()}}
 		}
+		if i.Address6.IsValid() {
+			e.Addresses = append(e.Addresses, i.Address6.String())
+		}
+		if i.Gateway6.IsValid() {
+			e.Routes = append(e.Routes, route{defaultRoute6, i.Gateway6.String()})
+		}
 		if len(i.DNS) > 0 {
 			e.NameServers = &nameServers{i.DNS}
 		}
@@ -60,5 +66,8 @@ func networkConfig(interfaces []vm.Interface) ([]byte, error) {
 	}{2, ethernets})
 }
 
-// defaultRoute is understood by more versions than the word "default".
-const defaultRoute = "0.0.0.0/0"
+// These are understood by more versions than the word "default".
+const (
+	defaultRoute  = "0.0.0.0/0"
+	defaultRoute6 = "::/0"
+)

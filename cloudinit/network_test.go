@@ -30,6 +30,23 @@ func TestNetworkConfig(t *testing.T) {
 			`{"version":2,"ethernets":{"interface0":{"match":{"macaddress":"52:54:00:00:00:01"},"dhcp4":true},` +
 				`"interface1":{"match":{"macaddress":"52:54:00:00:00:02"},"dhcp4":true,"optional":true}}}`,
 		},
+		{
+			"an address of each version", []vm.Interface{{
+				Bridge: "virbr0", Network: "dual", MAC: "52:54:00:00:00:01",
+				Address6: netip.MustParsePrefix("fd42::5/64"), Gateway6: netip.MustParseAddr("fd42::1"),
+			}},
+			`{"version":2,"ethernets":{"interface0":{"match":{"macaddress":"52:54:00:00:00:01"},"dhcp4":true,` +
+				`"addresses":["fd42::5/64"],"routes":[{"to":"::/0","via":"fd42::1"}]}}}`,
+		},
+		{
+			"one of each version without DHCP", []vm.Interface{{
+				Bridge: "virbr0", Network: "dual", MAC: "52:54:00:00:00:01",
+				Address: netip.MustParsePrefix("10.1.2.3/16"), Gateway: netip.MustParseAddr("10.1.0.1"),
+				Address6: netip.MustParsePrefix("fd42::5/64"), Gateway6: netip.MustParseAddr("fd42::1"),
+			}},
+			`{"version":2,"ethernets":{"interface0":{"match":{"macaddress":"52:54:00:00:00:01"},"dhcp4":false,` +
+				`"addresses":["10.1.2.3/16","fd42::5/64"],"routes":[{"to":"0.0.0.0/0","via":"10.1.0.1"},{"to":"::/0","via":"fd42::1"}]}}}`,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			files, err := Documents(vm.Seed{Interfaces: test.interfaces})

@@ -93,6 +93,11 @@ func everything() *vm.Spec {
 		vm.Interface{
 			Bridge: "virbr7", Network: "lab", MAC: "52:54:00:12:34:59", Reserved: true,
 			Filter: vm.Filter{Name: "clean-traffic", DHCPServer: netip.MustParseAddr("192.168.7.1")},
+		},
+		vm.Interface{
+			Bridge: "virbr8", Network: "dual", MAC: "52:54:00:12:34:5a",
+			Address6: netip.MustParsePrefix("fd42::5054:ff:fe12:345a/64"), Gateway6: netip.MustParseAddr("fd42::1"),
+			Ports: []vm.Port{{Label: "ssh", Host: netip.MustParseAddrPort("[2001:db8::10]:25001"), Guest: 22, Beside: true}},
 		})
 	s.Interfaces[1].Filter = vm.Filter{Name: "clean-traffic", Address: netip.MustParseAddr("10.1.2.3")}
 	s.Shares = append(s.Shares, vm.Share{Tag: "volume0", Mount: "/run/nomad-driver-virt/" + s.Name + "/volume0", Target: "/data"})
@@ -217,7 +222,8 @@ func journalOf(s *vm.Spec) Journal {
 	}
 	for _, i := range s.Interfaces {
 		j.Interfaces = append(j.Interfaces, vm.Interface{
-			Network: i.Network, MAC: i.MAC, Bridge: i.Bridge, Address: i.Address, Ports: i.Ports, Reserved: i.Reserved,
+			Network: i.Network, MAC: i.MAC, Bridge: i.Bridge, Address: i.Address, Address6: i.Address6, Ports: i.Ports,
+			Reserved: i.Reserved,
 		})
 	}
 	return j

@@ -79,6 +79,8 @@ type metadataInterface struct {
 	MAC     string `xml:"mac,attr"`
 	Bridge  string `xml:"bridge,attr,omitempty"`
 	Address string `xml:"address,attr,omitempty"`
+	// Address6 is the one of IPv6.
+	Address6 string `xml:"address6,attr,omitempty"`
 	// Kept is a reservation that is not this VM's.
 	Kept  bool           `xml:"kept,attr,omitempty"`
 	Ports []metadataPort `xml:"port"`
@@ -88,6 +90,8 @@ type metadataPort struct {
 	Label string `xml:"label,attr"`
 	Host  string `xml:"host,attr"`
 	Guest uint16 `xml:"guest,attr"`
+	// Beside is a port at an address that nobody chose.
+	Beside bool `xml:"beside,attr,omitempty"`
 }
 
 func marshalInterface(i vm.Interface) metadataInterface {
@@ -95,8 +99,11 @@ func marshalInterface(i vm.Interface) metadataInterface {
 	if i.Address.IsValid() {
 		m.Address = i.Address.String()
 	}
+	if i.Address6.IsValid() {
+		m.Address6 = i.Address6.String()
+	}
 	for _, p := range i.Ports {
-		m.Ports = append(m.Ports, metadataPort{p.Label, p.Host.String(), p.Guest})
+		m.Ports = append(m.Ports, metadataPort{p.Label, p.Host.String(), p.Guest, p.Beside})
 	}
 	return m
 }
@@ -109,12 +116,17 @@ func (m metadataInterface) vmInterface() (vm.Interface, error) {
 			return i, err
 		}
 	}
+	if m.Address6 != "" {
+		if i.Address6, err = netip.ParsePrefix(m.Address6); err != nil {
+			return i, err
+		}
+	}
 	for _, p := range m.Ports {
 		host, err := netip.ParseAddrPort(p.Host)
 		if err != nil {
 			return i, err
 		}
-		i.Ports = append(i.Ports, vm.Port{Label: p.Label, Host: host, Guest: p.Guest})
+		i.Ports = append(i.Ports, vm.Port{Label: p.Label, Host: host, Guest: p.Guest, Beside: p.Beside})
 	}
 	return i, nil
 }

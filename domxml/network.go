@@ -15,8 +15,11 @@ type Network struct {
 	// prefix length: where DHCP is served, if it has several; invalid when it
 	// has none.
 	Gateway netip.Prefix
-	Ranges  []AddressRange // of IPv4 addresses that DHCP gives out
-	Hosts   []DHCPHost     // IPv4 addresses that are reserved
+	// Gateway6 is the host's first IPv6 address on the bridge, with the network's
+	// prefix length; invalid when it has none.
+	Gateway6 netip.Prefix
+	Ranges   []AddressRange // of IPv4 addresses that DHCP gives out
+	Hosts    []DHCPHost     // IPv4 addresses that are reserved
 }
 
 // AddressRange is a range of addresses, both ends included.
@@ -42,6 +45,9 @@ func ParseNetwork(document string) (Network, error) {
 	}
 	for _, ip := range x.IPs {
 		if ip.Family == "ipv6" {
+			if gateway, ok := gatewayOf(ip); ok && !n.Gateway6.IsValid() {
+				n.Gateway6 = gateway
+			}
 			continue
 		}
 		if gateway, ok := gatewayOf(ip); ok && (ip.DHCP != nil || !n.Gateway.IsValid()) {
@@ -73,6 +79,9 @@ func gatewayOf(ip libvirtxml.NetworkIP) (netip.Prefix, bool) {
 		return netip.Prefix{}, false
 	}
 	bits := int(ip.Prefix)
+	if bits == 0 && addr.Is6() {
+		bits = 64 // libvirt's default
+	}
 	if ip.Netmask != "" {
 		mask, err := netip.ParseAddr(ip.Netmask)
 		if err != nil {

@@ -63,7 +63,16 @@ func TestParseNetwork(t *testing.T) {
 			    <dhcp><range start='2001:db8:1::10' end='2001:db8:1::ff'/><host name='web' ip='2001:db8:1::20'/></dhcp>
 			  </ip>
 			</network>`,
-			Network{Name: "dual", Bridge: "virbr2", Gateway: gateway, Ranges: dhcp},
+			Network{Name: "dual", Bridge: "virbr2", Gateway: gateway, Gateway6: netip.MustParsePrefix("2001:db8:1::1/64"), Ranges: dhcp},
+		},
+		{"two IPv6 addresses, without a prefix or DHCP", `
+			<network>
+			  <name>six</name>
+			  <bridge name='virbr2'/>
+			  <ip family='ipv6' address='2001:db8:1::1'/>
+			  <ip family='ipv6' address='2001:db8:2::1' prefix='64'/>
+			</network>`,
+			Network{Name: "six", Bridge: "virbr2", Gateway6: netip.MustParsePrefix("2001:db8:1::1/64")},
 		},
 		{"DHCP on the second of two addresses", `
 			<network>

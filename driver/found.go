@@ -76,6 +76,12 @@ type sought struct {
 	own []string // the hardware addresses of the VM's on the same bridge
 }
 
+// foundAt is an address that a guest was found to have, and what is published there.
+type foundAt struct {
+	addr netip.Addr
+	at   []vm.Publication
+}
+
 // toBeFound lists the interfaces of a VM on bridges whose addresses nobody has given
 // them by the driver's doing.
 func toBeFound(all []vm.Interface) (search []sought) {
@@ -100,9 +106,7 @@ func (t *task) publications() []vm.Publication {
 	defer t.mu.Unlock()
 	all := slices.Clone(t.published)
 	for _, mac := range slices.Sorted(maps.Keys(t.found)) {
-		if p := t.found[mac]; len(p.Ports) > 0 {
-			all = append(all, p)
-		}
+		all = append(all, t.found[mac].at...)
 	}
 	return all
 }
@@ -110,20 +114,21 @@ func (t *task) publications() []vm.Publication {
 // noteFound is for who holds the lock.
 func (t *task) noteFound(i vm.Interface, addr netip.Addr) {
 	if t.found == nil {
-		t.found = make(map[string]vm.Publication)
+		t.found = make(map[string]foundAt)
 	}
 	if !addr.IsValid() {
 		delete(t.found, i.MAC)
 		return
 	}
-	t.found[i.MAC] = vm.Publication{VM: t.vm, Bridge: i.Bridge, Guest: addr, Ports: i.Ports}
+	i.Address6 = netip.Prefix{} // which was known before
+	t.found[i.MAC] = foundAt{addr, publicationsOf(t.vm, i, addr)}
 }
 
 // addressFound is the address that an interface was found to have; invalid: none.
 func (t *task) addressFound(i vm.Interface) netip.Addr {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.found[i.MAC].Guest
+	return t.found[i.MAC].addr
 }
 
 // addressesFound are all that were found, by hardware address.
@@ -131,8 +136,8 @@ func (t *task) addressesFound() map[string]netip.Addr {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	all := make(map[string]netip.Addr)
-	for mac, p := range t.found {
-		all[mac] = p.Guest
+	for mac, f := range t.found {
+		all[mac] = f.addr
 	}
 	return all
 }

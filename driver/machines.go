@@ -328,9 +328,7 @@ func (m *machines) publishAll(ctx context.Context, name, alloc string, all []vm.
 func publications(s *vm.Spec, addrs []netip.Addr) []vm.Publication {
 	var all []vm.Publication
 	for i, n := range s.Interfaces {
-		if len(n.Ports) > 0 && addrs[i].IsValid() {
-			all = append(all, vm.Publication{VM: s.Name, Bridge: n.Bridge, Guest: addrs[i], Ports: n.Ports})
-		}
+		all = append(all, publicationsOf(s.Name, n, addrs[i])...)
 	}
 	return all
 }

@@ -38,6 +38,7 @@ func planInterfaces(r request, p *problems) []vm.Interface {
 			i = planBridge(r, path+".bridge", *n.Bridge, labelsOf(r.task.NetworkInterfaces[:index]), p)
 		}
 		i.MAC = planMAC(r, index, path+".mac", n.MAC, p)
+		planIPv6(r, path+".bridge", &i, p)
 		i.Filter = planFilter(r, path, i, p)
 		i.Reserved = n.MAC != "" && reservedFor(r.facts.Networks, i).IsValid()
 		if slices.ContainsFunc(all, func(other vm.Interface) bool { return other.MAC == i.MAC }) {
@@ -51,7 +52,7 @@ func planInterfaces(r request, p *problems) []vm.Interface {
 // toldOf returns the interfaces that cloud-init is to be told of: by itself it asks
 // for an address on the first one alone.
 func toldOf(all []vm.Interface) []vm.Interface {
-	if len(all) > 1 || len(all) == 1 && all[0].Address.IsValid() {
+	if len(all) > 1 || len(all) == 1 && (all[0].Address.IsValid() || all[0].Address6.IsValid()) {
 		return all
 	}
 	return nil
@@ -191,7 +192,7 @@ func planFilter(r request, path string, i vm.Interface, p *problems) vm.Filter {
 
 // networkOf is which libvirt network a bridge is of; negative: none.
 func networkOf(networks []domxml.Network, bridge string) int {
-	return slices.IndexFunc(networks, func(n domxml.Network) bool { return n.Bridge == bridge })
+	return slices.IndexFunc(networks, func(n domxml.Network) bool { return bridge != "" && n.Bridge == bridge })
 }
 
 // planMAC is the hardware address of an interface: what the job says, or what the
@@ -240,9 +241,9 @@ func planPort(n *drivers.TaskConfig, path, label string, p *problems) (vm.Port, 
 	for _, m := range allocatedPorts(n) {
 		if m.Label == label {
 			addr, err := netip.ParseAddr(m.HostIP)
-			if err != nil || !addr.Unmap().Is4() {
-				p.addf(path, "Nomad gave port %q the address %q; ports on other than IPv4 addresses are not supported yet",
-					label, m.HostIP)
+			if err != nil || addr == netip.IPv6Loopback() || addr.IsLinkLocalUnicast() {
+				p.addf(path, "Nomad gave port %q the address %q, and no port of a VM can be published there: "+
+					"take a host_network of other addresses", label, m.HostIP)
 				return vm.Port{}, false
 			}
 			to := m.To

@@ -106,8 +106,8 @@ func TestPlanRefusesNetworks(t *testing.T) {
 		{
 			name:   "a port on an IPv6 address",
 			config: bridge(`name = "virbr0" ports = ["http6"]`),
-			want: []string{`config.network_interface[0].bridge.ports[0]: Nomad gave port "http6" the address "2001:db8::10"; ` +
-				"ports on other than IPv4 addresses are not supported yet"},
+			want: []string{`config.network_interface[0].bridge.ports: Nomad gave port "http6" the IPv6 address 2001:db8::10, ` +
+				`and the guest has none on bridge "virbr0": a libvirt network of it needs an <ip family='ipv6'> with a prefix of 64 or less`},
 		},
 		{name: "macvtap", config: oneDisk + `network_interface { macvtap { device = "eth0" } }`},
 		{name: "macvtap in a mode", config: oneDisk + `network_interface { macvtap { device = "eth0" mode = "passthrough" } }`},

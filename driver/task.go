@@ -33,10 +33,10 @@ type task struct {
 	guest     hypervisor.Guest // what it does, as it was last seen
 	asked     hypervisor.Way   // to shut down, by StopTask
 	exit      vm.Exit
-	taps      []vm.Tap                  // nil: not known yet
-	published []vm.Publication          // nil: not known
-	found     map[string]vm.Publication // at addresses that the guest was found to have, by hardware address
-	finding   bool                      // what is published at such an address is being changed
+	taps      []vm.Tap           // nil: not known yet
+	published []vm.Publication   // nil: not known
+	found     map[string]foundAt // by hardware address
+	finding   bool               // what is published at such an address is being changed
 }
 
 func newTask(cfg *drivers.TaskConfig, vmName string, started time.Time, network *drivers.DriverNetwork) *task {

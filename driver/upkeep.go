@@ -171,9 +171,7 @@ func (t *task) publishes(ctx context.Context, host libvirtHost, journal domxml.J
 			guest = reservedFor(facts.Networks, i)
 		}
 		isFirst = isFirst && i.Bridge == ""
-		if len(i.Ports) > 0 && guest.IsValid() {
-			all = append(all, vm.Publication{VM: t.vm, Bridge: i.Bridge, Guest: guest, Ports: i.Ports})
-		}
+		all = append(all, publicationsOf(t.vm, i, guest)...)
 	}
 	tellsBridges := func(i vm.Interface) bool { return i.Bridge != "" }
 	if all == nil && !slices.ContainsFunc(journal.Interfaces, tellsBridges) {

@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"text/template"
@@ -216,11 +218,22 @@ func (a allocation) url(t *testing.T, label, path string) string {
 	t.Helper()
 	for _, p := range a.AllocatedResources.Shared.Ports {
 		if p.Label == label {
-			return fmt.Sprintf("http://%s:%d%s", p.HostIP, p.Value, path)
+			return "http://" + net.JoinHostPort(p.HostIP, strconv.Itoa(p.Value)) + path
 		}
 	}
 	t.Fatalf("the allocation has no port %s", label)
 	return ""
+}
+
+// hostPort is where the host answers for a label.
+func (a allocation) hostPort(t *testing.T, label string) (host, port string) {
+	t.Helper()
+	url := strings.TrimPrefix(a.url(t, label, ""), "http://")
+	host, port, err := net.SplitHostPort(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return host, port
 }
 
 // guest describes a job of one task, for what tests vary.

@@ -178,6 +178,7 @@ func nothingLeft(t *testing.T, own ...string) {
 		}
 		keep("rules", matching(command(t, "nft", "list", "ruleset"), "nomad"))
 		keep("rules", matching(command(t, "iptables-save"), "nomad"))
+		keep("rules", matching(command(t, "ip6tables-save"), "nomad"))
 		mounts, err := os.ReadFile("/proc/self/mounts")
 		if err != nil {
 			return err

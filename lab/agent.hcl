@@ -34,6 +34,10 @@ client {
     interface = "lo"
   }
 
+  host_network "ipv6" {
+    cidr = "fd99::/64"
+  }
+
   options = {
     # The cloud probes wait 20 s for an answer that cannot come.
     "fingerprint.denylist" = "env_aws,env_gce,env_azure,env_digitalocean,consul,vault,cni"

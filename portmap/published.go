@@ -67,7 +67,11 @@ func (p published) add(of vm.Publication) error {
 		host := netip.AddrPortFrom(q.Host.Addr().Unmap(), q.Host.Port())
 		for _, proto := range []string{"tcp", "udp"} {
 			k := port{host, proto}
-			if other, ok := p[k]; ok {
+			other, ok := p[k]
+			if ok && t.Beside {
+				continue
+			}
+			if ok && !other.Beside {
 				return fmt.Errorf("%s is given to two ports (labels %q and %q): give each its own", host, other.Label, t.Label)
 			}
 			p[k] = t

@@ -56,6 +56,18 @@ func TestEachPortIsPublishedForBothProtocols(t *testing.T) {
 	}
 }
 
+func TestPortBesideIsNotTheOneThatWasChosen(t *testing.T) {
+	host := netip.MustParseAddrPort("10.99.0.2:5432")
+	beside := vm.Port{Label: "too", Host: host, Guest: 1, Beside: true}
+	for _, ports := range [][]vm.Port{{beside, dbPort().Ports[0]}, {dbPort().Ports[0], beside}} {
+		p := dbPort()
+		p.Ports = ports
+		if diff := cmp.Diff(mustPublish(t, dbPort()), mustPublish(t, p), compare); diff != "" {
+			t.Errorf("published (-want +got):\n%s", diff)
+		}
+	}
+}
+
 func TestMappedAddressesAreIPv4(t *testing.T) {
 	p := dbPort()
 	p.Guest = netip.MustParseAddr("::ffff:10.7.0.9")

@@ -185,6 +185,10 @@ type Interface struct {
 	Gateway netip.Addr   // invalid: none
 	DNS     []netip.Addr // beside Address
 
+	// Address6 is the IPv6 address that the guest is told to take; invalid: none.
+	Address6 netip.Prefix
+	Gateway6 netip.Addr // beside Address6
+
 	Filter Filter
 }
 

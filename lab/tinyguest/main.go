@@ -20,6 +20,10 @@ func main() {
 	if os.Getpid() == 1 {
 		reap()
 	}
+	if len(os.Args) == 3 {
+		talkUDP(os.Args[1], os.Args[2])
+		return
+	}
 	guest()
 }
 

@@ -18,6 +18,7 @@ type ethernet struct {
 	Match struct {
 		MACAddress string `yaml:"macaddress"`
 	} `yaml:"match"`
+	DHCP4     bool     `yaml:"dhcp4"`
 	Addresses []string `yaml:"addresses"`
 	Routes    []struct {
 		To  string `yaml:"to"`
@@ -39,10 +40,32 @@ func (c networkConfig) of(name string) ethernet {
 	return ethernet{}
 }
 
+// hasIPv6 tells whether an interface is to have an address of that.
+func (c networkConfig) hasIPv6() bool {
+	for _, e := range c.Ethernets {
+		for _, address := range e.Addresses {
+			if family(address) == "-6" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// family is the option of ip for an address or a network.
+func family(address string) string {
+	if strings.Contains(address, ":") {
+		return "-6"
+	}
+	return "-4"
+}
+
 // startNetwork gives each Ethernet interface the addresses that it is to have, or
 // asks for one, on all at once, and leaves a DHCP client on those that renews it.
 func startNetwork(hostname string, config networkConfig) {
-	disableIPv6()
+	if !config.hasIPv6() {
+		disableIPv6()
+	}
 	run("ip", "link", "set", "lo", "up")
 
 	var asked sync.WaitGroup
@@ -54,9 +77,9 @@ func startNetwork(hostname string, config networkConfig) {
 				run("ip", "address", "add", address, "dev", name)
 			}
 			for _, route := range told.Routes {
-				run("ip", "route", "add", route.To, "via", route.Via)
+				run("ip", family(route.To), "route", "add", route.To, "via", route.Via)
 			}
-			if len(told.Addresses) > 0 {
+			if len(told.Addresses) > 0 && !told.DHCP4 {
 				logf("network %s %s", name, addressOf(name))
 				return
 			}

@@ -1,0 +1,113 @@
+package driver
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"nomad-driver-virt/bridge"
+	"nomad-driver-virt/vm"
+)
+
+var compareAddrs = cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})
+
+// onDualNetwork is a request of a VM on a network that has IPv6, on a host that has it, too.
+func onDualNetwork(t *testing.T, more string) request {
+	t.Helper()
+	r := newRequest(t, `
+		disk { source { image = "debian.qcow2" } }
+		network_interface {
+			mac = "52:54:00:12:34:56"
+			bridge { name = "virbr0" `+more+` }
+		}`)
+	r.facts.Networks[0].Gateway6 = netip.MustParsePrefix("fd42::1/64")
+	at := slices.IndexFunc(r.links, func(l bridge.Link) bool { return l.Name == "eth0" })
+	r.links[at].Addrs = []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::10"), netip.MustParseAddr("fd99::2")}
+	return r
+}
+
+func TestGuestHasAnAddressOfBothVersions(t *testing.T) {
+	for name, c := range map[string]struct{ bridge, gateway, want string }{
+		"by DHCP and by the hardware address": {"", "fd42::1/64", "fd42::5054:ff:fe12:3456/64"},
+		"beside one that the job says":        {`address = "192.168.122.200/24"`, "fd42::1/64", "fd42::5054:ff:fe12:3456/64"},
+		"in a network of many":                {"", "fd42:0:0:7::9/56", "fd42::7:5054:ff:fe12:3456/56"},
+		"none where there is no room for it":  {"", "fd42::1/80", "invalid Prefix"},
+		"none in a network without IPv6":      {"", "", "invalid Prefix"},
+	} {
+		r := onDualNetwork(t, c.bridge)
+		r.facts.Networks[0].Gateway6, _ = netip.ParsePrefix(c.gateway)
+		spec := mustPlan(t, r)
+		i := spec.Interfaces[0]
+		if got := i.Address6.String(); got != c.want {
+			t.Errorf("%s: the address is %s, want %s", name, got, c.want)
+		}
+		if want := r.facts.Networks[0].Gateway6.Addr(); i.Address6.IsValid() && i.Gateway6 != want {
+			t.Errorf("%s: the gateway is %s, want %s", name, i.Gateway6, want)
+		}
+		isTold := len(spec.Seed.Interfaces) > 0
+		if want := i.Address6.IsValid() || i.Address.IsValid(); isTold != want {
+			t.Errorf("%s: cloud-init is told of it: %t, want %t", name, isTold, want)
+		}
+	}
+}
+
+func TestPortsArePublishedOnBothVersions(t *testing.T) {
+	host := netip.MustParseAddrPort
+	for name, c := range map[string]struct {
+		ports string
+		want  []vm.Port
+	}{
+		"that of an IPv4 address": {`"http"`, []vm.Port{
+			{Label: "http", Host: host("192.0.2.10:25000"), Guest: 8000},
+			{Label: "http", Host: host("[2001:db8::10]:25000"), Guest: 8000, Beside: true},
+			{Label: "http", Host: host("[fd99::2]:25000"), Guest: 8000, Beside: true},
+		}},
+		"that of an IPv6 address there alone": {`"http6"`, []vm.Port{{Label: "http6", Host: host("[2001:db8::10]:25002"), Guest: 8000}}},
+		"that of the loopback there alone":    {`"ssh"`, []vm.Port{{Label: "ssh", Host: host("127.0.0.1:25001"), Guest: 25001}}},
+	} {
+		got := mustPlan(t, onDualNetwork(t, `ports = [`+c.ports+`]`)).Interfaces[0].Ports
+		if diff := cmp.Diff(c.want, got, compareAddrs); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	// The guest has no address there.
+	r := onDualNetwork(t, `ports = ["http"]`)
+	r.facts.Networks[0].Gateway6 = netip.Prefix{}
+	if got := mustPlan(t, r).Interfaces[0].Ports; len(got) != 1 {
+		t.Errorf("the ports are %v, want that of IPv4 alone", got)
+	}
+}
+
+func TestPortsOfTheLoopbackOfIPv6AreRefused(t *testing.T) {
+	r := onDualNetwork(t, `ports = ["http6"]`)
+	for k, m := range *r.nomad.Resources.Ports {
+		if m.Label == "http6" {
+			(*r.nomad.Resources.Ports)[k].HostIP = "::1"
+		}
+	}
+	const want = `config.network_interface[0].bridge.ports[0]: Nomad gave port "http6" the address "::1", ` +
+		"and no port of a VM can be published there: take a host_network of other addresses"
+	if _, p := plan(r); strings.Join(p, "\n") != want {
+		t.Errorf("the problems are\n%s\nwant\n%s", strings.Join(p, "\n"), want)
+	}
+}
+
+func TestPublicationsAreOfOneVersionEach(t *testing.T) {
+	ipv4 := vm.Port{Label: "http", Host: netip.MustParseAddrPort("192.0.2.10:80"), Guest: 8000}
+	ipv6 := vm.Port{Label: "http", Host: netip.MustParseAddrPort("[fd99::2]:80"), Guest: 8000, Beside: true}
+	i := vm.Interface{Bridge: "virbr0", Address6: netip.MustParsePrefix("fd42::5/64"), Ports: []vm.Port{ipv4, ipv6}}
+	want := []vm.Publication{
+		{VM: "web", Bridge: "virbr0", Guest: netip.MustParseAddr("192.168.122.5"), Ports: []vm.Port{ipv4}},
+		{VM: "web", Bridge: "virbr0", Guest: netip.MustParseAddr("fd42::5"), Ports: []vm.Port{ipv6}},
+	}
+	if diff := cmp.Diff(want, publicationsOf("web", i, netip.MustParseAddr("192.168.122.5")), compareAddrs); diff != "" {
+		t.Errorf("with both addresses (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want[1:], publicationsOf("web", i, netip.Addr{}), compareAddrs); diff != "" {
+		t.Errorf("with one that is not known (-want +got):\n%s", diff)
+	}
+}
