@@ -15,7 +15,7 @@ type Network struct {
 	// prefix length: where DHCP is served, if it has several; invalid when it
 	// has none.
 	Gateway netip.Prefix
-	// Gateway6 is the host's first IPv6 address on the bridge, with the network's
+	// Gateway6 is the host's first global IPv6 address on the bridge, with the network's
 	// prefix length; invalid when it has none.
 	Gateway6 netip.Prefix
 	Ranges   []AddressRange // of IPv4 addresses that DHCP gives out
@@ -45,7 +45,7 @@ func ParseNetwork(document string) (Network, error) {
 	}
 	for _, ip := range x.IPs {
 		if ip.Family == "ipv6" {
-			if gateway, ok := gatewayOf(ip); ok && !n.Gateway6.IsValid() {
+			if gateway, ok := gatewayOf(ip); ok && gateway.Addr().IsGlobalUnicast() && !n.Gateway6.IsValid() {
 				n.Gateway6 = gateway
 			}
 			continue

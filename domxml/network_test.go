@@ -69,6 +69,7 @@ func TestParseNetwork(t *testing.T) {
 			<network>
 			  <name>six</name>
 			  <bridge name='virbr2'/>
+			  <ip family='ipv6' address='fe80::1' prefix='64'/>
 			  <ip family='ipv6' address='2001:db8:1::1'/>
 			  <ip family='ipv6' address='2001:db8:2::1' prefix='64'/>
 			</network>`,

@@ -134,9 +134,6 @@ func TestPortsOfBothVersionsOfIP(t *testing.T) {
 		}
 	}
 	answers()
-	if out, err := try(lab, "far", "curl", "-gs", "--max-time", "2", "http://["+guestAddress6(t, six)+"]:8000/"); err == nil {
-		t.Errorf("the guest answers others by its own address: %s", out)
-	}
 
 	// The next plugin has to know the addresses of IPv6.
 	killPlugin(t)
@@ -150,9 +147,9 @@ func TestPortsOfBothVersionsOfIP(t *testing.T) {
 const askTimeout = 10 * time.Second
 
 // askUDP is a script that asks from a connected socket: it hears the address that it
-// has asked, and no other.
+// has asked, and no other. dd takes a datagram whole, as bash does not.
 func askUDP(host, port string) string {
-	return fmt.Sprintf(`exec 3<>/dev/udp/%s/%s; echo ? >&3; read -r -t 5 answer <&3; echo "$answer"`, host, port)
+	return fmt.Sprintf(`exec 3<>/dev/udp/%s/%s; echo ? >&3; timeout 5 dd bs=100 count=1 status=none <&3`, host, port)
 }
 
 // mustTell waits until the guest tells that it was asked from an address.

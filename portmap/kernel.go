@@ -160,13 +160,13 @@ func inUse(k port) bool {
 	if k.Proto == "udp" {
 		socket, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(k.Host))
 		if err == nil {
-			socket.Close()
+			_ = socket.Close()
 		}
 		return err != nil
 	}
 	listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(k.Host))
 	if err == nil {
-		listener.Close()
+		_ = listener.Close()
 	}
 	return err != nil
 }

@@ -30,8 +30,9 @@ func New() *Table {
 }
 
 // Publish publishes the ports of a VM, in place of all that the same VM
-// published before: one publication for each bridge that it is on. Without ports
-// it withdraws the VM's.
+// published before: one publication for each address that it has. Without ports
+// it withdraws the VM's. Ports beside chosen ones are published where nobody else
+// has them, and taken from others for chosen ones.
 //
 // It fails, and changes nothing, when another VM holds one of them, unless mayHold
 // says of that VM that it may: then the port is left to it, and returned among

@@ -118,7 +118,7 @@ func unicast(a netip.Addr) error {
 	broadcast := netip.AddrFrom4([4]byte{255, 255, 255, 255})
 	switch {
 	case a == netip.IPv6Loopback():
-		return fmt.Errorf("Linux has no way from ::1 to another machine: use 127.0.0.1")
+		return fmt.Errorf("no way leads from ::1 to another machine on Linux: use 127.0.0.1")
 	case a.Is6() && (a.IsLinkLocalUnicast() || a.Zone() != ""):
 		return fmt.Errorf("is of one link alone: use a global address")
 	case !a.IsValid(), a.IsUnspecified(), a.IsMulticast(), a == broadcast:

@@ -103,7 +103,7 @@ func TestWhatCannotBePublishedIsRefused(t *testing.T) {
 		{"broadcast", host("255.255.255.255:80"), "unicast"},
 		{"IPv6 host", host("[2001:db8::1]:80"), `host address 2001:db8::1 cannot lead to 192.168.122.50`},
 		{"IPv6 guest", guest("2001:db8::2"), `host address 10.99.0.2 cannot lead to 2001:db8::2`},
-		{"loopback of IPv6", host("[::1]:80"), "no way from ::1"},
+		{"loopback of IPv6", host("[::1]:80"), "no way leads from ::1"},
 		{"address of a link", host("[fe80::1]:80"), "use a global address"},
 		{"address of a link, with the link", host("[fe80::1%eth0]:80"), "use a global address"},
 		{"no guest address", func(p *vm.Publication) { p.Guest = netip.Addr{} }, "guest address"},
