@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -101,7 +102,7 @@ func (s arpSocket) receive(packet []byte) (n int, from net.HardwareAddr, err err
 		if link, is := address.(*unix.SockaddrLinklayer); is && int(link.Halen) <= len(link.Addr) {
 			from = link.Addr[:link.Halen]
 		}
-		return err != unix.EAGAIN
+		return !errors.Is(err, unix.EAGAIN)
 	})
 	if failed != nil {
 		return 0, nil, failed

@@ -8,7 +8,6 @@ debian_recipe=(setup/debian.sh setup/disk.sh setup/debian)
 tiny_recipe=(setup/tiny.sh setup/initramfs.sh setup/disk.sh setup/tiny tinyguest)
 tiny_arm64_recipe=(setup/tiny-arm64.sh setup/initramfs.sh setup/tiny-arm64 setup/tiny/root tinyguest)
 libvirt_11_recipe=(setup/libvirt-11.sh)
-
 fresh_recipe=(setup/fresh.sh)
 
 nomad_piece() { piece nomad "${nomad_recipe[@]}"; }
