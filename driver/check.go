@@ -60,12 +60,12 @@ func checkTask(job *api.Job, group *api.TaskGroup, task *api.Task, config *Confi
 	value, unknown := placeholders(value)
 	asked, warnings, err := readTask(cfg, value)
 	if err != nil {
-		check.Problems = append(p, err.Error())
+		check.Problems = slices.Concat(p, problems{err.Error()})
 		return check
 	}
 	check.Warnings = warnings
 	certain, sometimes := planEverywhere(asked, cfg, mountsFor(group, task, asked), config)
-	check.Problems = append(p, without(certain, unknown)...)
+	check.Problems = slices.Concat(p, without(certain, unknown))
 	check.Unchecked = slices.Concat(
 		tellUnknown(unknown), without(needsNode(asked, task, config), unknown), without(sometimes, unknown))
 	return check
@@ -76,7 +76,7 @@ func without(all problems, unknown []string) problems {
 	return slices.DeleteFunc(slices.Clone(all), func(problem string) bool {
 		return slices.ContainsFunc(unknown, func(path string) bool {
 			rest, below := strings.CutPrefix(problem, path)
-			return below && rest != "" && strings.Contains(":.[", rest[:1]) ||
+			return below && rest != "" && slices.Contains([]byte(":.["), rest[0]) ||
 				// Which disk is the primary one is said of all of them.
 				strings.HasSuffix(path, "].primary") && strings.HasPrefix(problem, "config.disk:")
 		})
