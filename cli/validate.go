@@ -104,14 +104,11 @@ func configOf(paths []string) (*driver.Config, error) {
 
 // readJob reads a job file as nomad job run does.
 func readJob(stdin io.Reader, path string, vars, varFiles []string) (*api.Job, error) {
-	body, name := []byte(nil), path
-	var err error
+	read, name := func() ([]byte, error) { return os.ReadFile(path) }, path
 	if path == "-" {
-		body, err = io.ReadAll(stdin)
-		name = "standard input"
-	} else {
-		body, err = os.ReadFile(path)
+		read, name = func() ([]byte, error) { return io.ReadAll(stdin) }, "standard input"
 	}
+	body, err := read()
 	if err != nil {
 		return nil, err
 	}

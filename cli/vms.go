@@ -57,7 +57,7 @@ func (f *libvirtFlags) host(ctx context.Context) (host *hypervisor.Host, leave f
 	return host, leave, err
 }
 
-// listed is a VM as list and stats print it for machines.
+// listedVM is a VM as list and stats print it for machines.
 type listedVM struct {
 	VM        string `json:"vm"`
 	State     string `json:"state"`

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -130,7 +131,7 @@ func TestKeysUpToTheEscapeAreTyped(t *testing.T) {
 	case <-time.After(50 * time.Millisecond):
 	}
 	close(left)
-	if err := <-ended; err != io.EOF {
+	if err := <-ended; !errors.Is(err, io.EOF) {
 		t.Errorf("a console that was left is told %v, want the end", err)
 	}
 }

@@ -39,7 +39,7 @@ func MakesGuests(name string) bool {
 	return is
 }
 
-// Architectures lists those that domains can be made for, the most common first.
+// Architectures lists those that domains can be made for, x86_64 first.
 func Architectures() []string {
 	names := slices.Sorted(maps.Keys(arches))
 	slices.Reverse(names)
