@@ -108,13 +108,25 @@ func (h *Host) session(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("libvirt at %s cannot be reached, is libvirtd running? %w", h.uri, err)
 	}
+	// Events are given up when the connection is closed: where both happen at once,
+	// libvirtd 9.0 has crashed.
+	listening, deafen := context.WithCancel(context.WithoutCancel(ctx))
+	defer deafen()
 	defer conn.Close()
 	// The library waits for as long as the connection is open.
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	opening := context.AfterFunc(ctx, func() { conn.Close() })
+	defer opening()
 
-	client, events, err := h.open(ctx, conn, subscribe)
+	client, events, err := h.open(listening, conn, subscribe)
 	if err != nil {
 		return err
+	}
+	if opening() {
+		defer func() {
+			if ctx.Err() != nil {
+				takeLeave(client, conn)
+			}
+		}()
 	}
 	defer events.drain()
 	h.set(client, nil)

@@ -11,8 +11,7 @@ import (
 )
 
 // Once connects for somebody who asks some things and leaves, rather than Run. It
-// listens to no events: libvirtd 9.0 has crashed where a connection was closed while
-// its events were given up, as happens when a program that listens ends.
+// listens to no events.
 func (h *Host) Once(ctx context.Context) (leave func(), err error) {
 	conn, err := dial(ctx, h.sockets)
 	if err != nil {
