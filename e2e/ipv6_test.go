@@ -58,7 +58,7 @@ func dualJob() string {
 					}
 				}
 				resources {
-					cpu    = 100
+					cpu    = 2000
 					memory = 256
 				}
 			}`, name, cmds, ports)

@@ -253,6 +253,7 @@ type guest struct {
 	Restart     string // the group's restart block, default none
 	Memory      int    // MiB, default 256
 	Core        bool   // has a core of its own: it is the same one in each lab, so that their guests wait for each other
+	CPU         int    // MHz, its weight beside others, of the other lab too; default 2000: two fit into a lab
 }
 
 var guestJob = template.Must(template.New("job").Parse(`
@@ -300,7 +301,7 @@ job "{{ .Name }}" {
         {{ .Config }}
       }
       resources {
-        {{ if .Core }}cores  = 1{{ else }}cpu    = 100{{ end }}
+        {{ if .Core }}cores  = 1{{ else }}cpu    = {{ .CPU }}{{ end }}
         memory = {{ .Memory }}
       }
     }
@@ -320,6 +321,9 @@ func (g guest) hcl(t *testing.T) string {
 	}
 	fill(&g.Type, "service")
 	fill(&g.Task, "vm-task")
+	if g.CPU == 0 {
+		g.CPU = 2000
+	}
 	fill(&g.Image, "tiny.qcow2")
 	fill(&g.KillTimeout, "60s")
 	fill(&g.Restart, "restart {\n attempts = 0\n mode = \"fail\"\n }")

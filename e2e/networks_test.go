@@ -161,7 +161,7 @@ func TestAddressOnABridgeOfOthersIsFound(t *testing.T) {
 func TestVMsThatStartTogetherHaveAddressesOfTheirOwn(t *testing.T) {
 	const many = 12
 	j := guest{
-		Name: "many", Image: "none", Memory: 32, KillTimeout: "1s", Group: fmt.Sprintf("count = %d", many),
+		Name: "many", Image: "none", Memory: 32, CPU: 100, KillTimeout: "1s", Group: fmt.Sprintf("count = %d", many),
 	}.submit(t)
 	addresses := make(map[string]string) // by the allocation that has it
 	eventually(t, 2*startTimeout, "all of them run", func() error {

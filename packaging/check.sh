@@ -35,7 +35,7 @@ check_deb() {
 	done
 	dpkg-deb -c "$deb" >"$again/files"
 	has "$deb" "^-rwxr-xr-x root/root .* \./opt/nomad/plugins/nomad-driver-virt\$" <"$again/files"
-	for file in README.md CHANGELOG.md copyright docs/configuration.md examples/virt.hcl examples/python.nomad.hcl; do
+	for file in README.md CHANGELOG.md copyright docs/install.md docs/task-configuration.md examples/virt.hcl examples/python.nomad.hcl; do
 		has "$deb" "^-rw-r--r-- root/root .* \./usr/share/doc/nomad-driver-virt/$file\$" <"$again/files"
 	done
 	! grep -v -e ' \./opt/nomad/' -e ' \./usr/share/doc/' -e ' \./var/lib/virt/' "$again/files" | grep '^-' ||

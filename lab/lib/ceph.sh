@@ -70,6 +70,8 @@ write_ceph_config() {
 
 		[osd]
 		osd data = $CEPH_DIR/osd
+		# That of Debian 13 looks for them below the folder at hand.
+		osd class dir = /usr/lib/$(uname -m)-linux-gnu/rados-classes
 		# A sparse file; what is in it takes no memory. It is full at 6 of 8 GiB: an OSD
 		# tells how full it is now and then, and dies when there is nothing left.
 		bluestore block size = $((8 << 30))

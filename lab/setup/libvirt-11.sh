@@ -7,10 +7,12 @@ here=$(dirname "$0")
 . "$here/apt.sh"
 
 packages=(
-	libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu
-	qemu-system-x86 qemu-utils qemu-block-extra virtiofsd seabios ipxe-qemu
+	libvirt-daemon-system libvirt-clients
+	libvirt-daemon-driver-qemu libvirt-daemon-driver-storage-rbd
+	qemu-system-x86 qemu-system-arm qemu-efi-aarch64 seabios ipxe-qemu
+	qemu-utils qemu-block-extra virtiofsd
 	dnsmasq-base iproute2 iptables nftables conntrack
-	libvirt-daemon-driver-storage-rbd ceph-common ceph-mon ceph-osd
+	ceph-common ceph-mon ceph-osd
 	busybox-static curl dbus-daemon e2fsprogs fdisk file gcc jq libc6-dev
 	firewalld libsasl2-modules procps sasl2-bin xfsprogs
 )
