@@ -76,7 +76,8 @@ func Links() ([]Link, error) {
 // without those of one link alone and those of IPv6 that do not stay.
 func addresses() (map[int][]netip.Addr, error) {
 	all, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
-	if err != nil {
+	// Where many come and go the list may be of several moments.
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return nil, err
 	}
 	const passing = unix.IFA_F_TEMPORARY | unix.IFA_F_DEPRECATED
@@ -84,8 +85,10 @@ func addresses() (map[int][]netip.Addr, error) {
 	of := make(map[int][]netip.Addr)
 	for _, a := range all {
 		addr, ok := netip.AddrFromSlice(a.IP)
-		if ok && addr.IsGlobalUnicast() && a.Flags&(passing|unsure) == 0 {
-			of[a.LinkIndex] = append(of[a.LinkIndex], addr.Unmap())
+		addr = addr.Unmap()
+		stays := addr.Is4() || a.Flags&(passing|unsure) == 0 // the flags of IPv4 say other things
+		if ok && addr.IsGlobalUnicast() && stays {
+			of[a.LinkIndex] = append(of[a.LinkIndex], addr)
 		}
 	}
 	return of, nil

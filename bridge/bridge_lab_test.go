@@ -75,6 +75,7 @@ func TestRejoin(t *testing.T) {
 func TestLinks(t *testing.T) {
 	newLinks(t)
 	ip(t, "address add 10.1.2.3/24 dev br-a")
+	ip(t, "address add 10.1.2.4/24 dev br-a") // which Linux calls secondary
 	ip(t, "address add fd42::1/64 dev br-a nodad")
 	ip(t, "address add fe80::42/64 dev br-a nodad")
 	ip(t, "address add fd42::2/64 dev br-a nodad preferred_lft 0") // deprecated
@@ -82,7 +83,7 @@ func TestLinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addrs := []netip.Addr{netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("fd42::1")}
+	addrs := []netip.Addr{netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("10.1.2.4"), netip.MustParseAddr("fd42::1")}
 	for _, want := range []Link{{"br-a", true, addrs}, {"tap-a", false, nil}} {
 		isWanted := func(l Link) bool { return reflect.DeepEqual(l, want) }
 		if !slices.ContainsFunc(links, isWanted) {

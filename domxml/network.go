@@ -18,6 +18,7 @@ type Network struct {
 	// Gateway6 is the host's first global IPv6 address on the bridge, with the network's
 	// prefix length; invalid when it has none.
 	Gateway6 netip.Prefix
+	LeadsOut bool           // it is not isolated
 	Ranges   []AddressRange // of IPv4 addresses that DHCP gives out
 	Hosts    []DHCPHost     // IPv4 addresses that are reserved
 }
@@ -39,7 +40,7 @@ func ParseNetwork(document string) (Network, error) {
 	if err := x.Unmarshal(document); err != nil {
 		return Network{}, fmt.Errorf("network XML: %w", err)
 	}
-	n := Network{Name: x.Name}
+	n := Network{Name: x.Name, LeadsOut: x.Forward != nil}
 	if x.Bridge != nil {
 		n.Bridge = x.Bridge.Name
 	}

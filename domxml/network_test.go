@@ -25,7 +25,7 @@ func TestParseNetwork(t *testing.T) {
 			    <dhcp><range start='192.168.122.2' end='192.168.122.254'/></dhcp>
 			  </ip>
 			</network>`,
-			Network{Name: "default", Bridge: "virbr0", Gateway: gateway, Ranges: dhcp},
+			Network{Name: "default", Bridge: "virbr0", Gateway: gateway, LeadsOut: true, Ranges: dhcp},
 		},
 		{"a prefix length, reserved addresses, two ranges", `
 			<network>
@@ -108,7 +108,7 @@ func TestParseNetwork(t *testing.T) {
 		{
 			"a bridge of the host's, where libvirt has no say",
 			`<network><name>host</name><forward mode='bridge'/><bridge name='br0'/></network>`,
-			Network{Name: "host", Bridge: "br0"},
+			Network{Name: "host", Bridge: "br0", LeadsOut: true},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

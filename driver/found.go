@@ -82,6 +82,8 @@ type foundAt struct {
 	at   []vm.Publication
 }
 
+func isIPv4(p vm.Port) bool { return p.Host.Addr().Is4() }
+
 // toBeFound lists the interfaces of a VM on bridges whose addresses nobody has given
 // them by the driver's doing.
 func toBeFound(all []vm.Interface) (search []sought) {
@@ -90,6 +92,10 @@ func toBeFound(all []vm.Interface) (search []sought) {
 			continue
 		}
 		f := sought{Interface: i}
+		f.Ports = slices.DeleteFunc(slices.Clone(i.Ports), func(p vm.Port) bool { return !isIPv4(p) })
+		if i.Address6.IsValid() && len(f.Ports) == 0 {
+			continue // what there is to know is known
+		}
 		for _, other := range all {
 			if other.Bridge == i.Bridge {
 				f.own = append(f.own, other.MAC)
@@ -120,7 +126,7 @@ func (t *task) noteFound(i vm.Interface, addr netip.Addr) {
 		delete(t.found, i.MAC)
 		return
 	}
-	i.Address6 = netip.Prefix{} // which was known before
+	i.Address6 = netip.Prefix{} // what is published there was known before
 	t.found[i.MAC] = foundAt{addr, publicationsOf(t.vm, i, addr)}
 }
 

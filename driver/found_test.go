@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
+
+	"nomad-driver-virt/vm"
 )
 
 // onLAN is a task with an interface on virbr0, and one with a port on a bridge where
@@ -119,6 +121,49 @@ func TestPortsAreTriedAgainAfterAFailedNote(t *testing.T) {
 	c.mustLead(t, cfg, sshLeads)
 	c.host.Fail("NoteAddresses", nil)
 	c.mustLead(t, cfg, sshLeads, httpLeads)
+	mustDo(t, p.DestroyTask(cfg.ID, true))
+	c.nothingLeft(t)
+}
+
+func TestWhatIsToBeFound(t *testing.T) {
+	const own, other = "52:54:00:12:34:56", "52:54:00:65:43:21"
+	ipv4 := vm.Port{Label: "http", Host: netip.MustParseAddrPort("192.0.2.10:80"), Guest: 8000}
+	ipv6 := vm.Port{Label: "http", Host: netip.MustParseAddrPort("[fd99::2]:80"), Guest: 8000, Beside: true}
+	address6 := netip.MustParsePrefix("fd42::5/64")
+	all := []vm.Interface{
+		{Network: "default", Bridge: "virbr0", MAC: "52:54:00:00:00:01", Ports: []vm.Port{ipv4}},
+		{Bridge: "br0", MAC: "52:54:00:00:00:02", Address: netip.MustParsePrefix("192.0.2.5/24")},
+		{Device: "eth0", MAC: "52:54:00:00:00:03"},
+		{Bridge: "br1", MAC: own, Ports: []vm.Port{ipv4, ipv6}, Address6: address6},
+		{Bridge: "br1", MAC: other, Ports: []vm.Port{ipv6}, Address6: address6},
+	}
+	got := toBeFound(all)
+	if len(got) != 1 || got[0].MAC != own || !slices.Equal(got[0].own, []string{own, other}) || !slices.Equal(got[0].Ports, []vm.Port{ipv4}) {
+		t.Errorf("to be found is %+v, want the fourth interface with its port of IPv4", got)
+	}
+}
+
+// What is published already is left alone while it is not known where it leads.
+func TestPortsOfANetworkThatDoesNotRunAreLeftAlone(t *testing.T) {
+	c := newClient(t)
+	first, cfg := c.plugin(t), onLAN(t)
+	handle := first.start(t, cfg)
+	mac, own := macOf(cfg.AllocID, cfg.Name, 1), netip.MustParseAddr("192.0.2.5")
+	c.lan.change(func() { c.lan.owners = map[netip.Addr][]string{own: {mac}} })
+	mustDo(t, c.host.Address(vmOf(cfg), map[string][]netip.Addr{mac: {own}}))
+	c.changes <- struct{}{}
+	c.mustLead(t, cfg, sshLeads, httpLeads)
+	first.kill()
+	state := handleState{VM: vmOf(cfg)} // nor is Nomad's word there
+	mustDo(t, handle.SetDriverState(&state))
+	p := c.plugin(t)
+	mustDo(t, p.RecoverTask(handle))
+	for range 2 { // one look is over when the next is asked for
+		c.changes <- struct{}{}
+	}
+	if leads := c.ports.leads(vmOf(cfg)); !slices.Equal(leads, []string{sshLeads, httpLeads}) {
+		t.Errorf("ports lead %q, want them to be as they were", leads)
+	}
 	mustDo(t, p.DestroyTask(cfg.ID, true))
 	c.nothingLeft(t)
 }

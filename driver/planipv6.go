@@ -11,17 +11,43 @@ import (
 // planIPv6 gives an interface an address in the IPv6 range of its bridge's libvirt
 // network, if that has one, and publishes its ports on IPv6, too.
 func planIPv6(r request, path string, i *vm.Interface, p *problems) {
-	if at := networkOf(r.facts.Networks, i.Bridge); at >= 0 {
-		i.Address6, i.Gateway6 = addressOf(i.MAC, r.facts.Networks[at].Gateway6)
+	switch at := networkOf(r.facts.Networks, i.Bridge); {
+	case at < 0 || slices.Contains(filtersOutIPv6, r.config.NWFilter):
+	default:
+		n := r.facts.Networks[at]
+		i.Address6, i.Gateway6 = addressOf(i.MAC, n.Gateway6)
+		if !n.LeadsOut {
+			i.Gateway6 = netip.Addr{}
+		}
 	}
 	for _, port := range i.Ports {
-		if port.Host.Addr().Is6() && !i.Address6.IsValid() {
+		switch {
+		case !port.Host.Addr().Is6() || i.Address6.IsValid():
+		case slices.Contains(filtersOutIPv6, r.config.NWFilter):
+			p.addf(path+".ports", "Nomad gave port %q the IPv6 address %s, and this client lets no IPv6 through to VMs (nwfilter = %q): "+
+				"take a host_network of IPv4", port.Label, port.Host.Addr(), r.config.NWFilter)
+		default:
 			p.addf(path+".ports", "Nomad gave port %q the IPv6 address %s, and the guest has none on bridge %q: "+
 				"a libvirt network of it needs an <ip family='ipv6'> with a prefix of 64 or less", port.Label, port.Host.Addr(), i.Bridge)
 		}
 	}
 	if i.Address6.IsValid() {
 		i.Ports = append(i.Ports, portsBeside(r, i.Ports)...)
+	}
+}
+
+// filtersOutIPv6 are the network filters which come with libvirt that let none through.
+var filtersOutIPv6 = []string{"clean-traffic", "clean-traffic-gateway"}
+
+// oneWayOut leaves the first interface with a way out its own: of two, none is better
+// than the other, and a guest would take either.
+func oneWayOut(all []vm.Interface) {
+	taken := false
+	for i := range all {
+		if taken {
+			all[i].Gateway6 = netip.Addr{}
+		}
+		taken = taken || all[i].Gateway6.IsValid()
 	}
 }
 
@@ -52,7 +78,7 @@ func portsBeside(r request, chosen []vm.Port) (all []vm.Port) {
 				continue
 			}
 			for _, addr := range l.Addrs {
-				if addr.Is6() {
+				if addr.Is6() && reachesNoFurther(addr, port.Host.Addr()) {
 					beside := port
 					beside.Host, beside.Beside = netip.AddrPortFrom(addr, port.Host.Port()), true
 					all = append(all, beside)
@@ -62,6 +88,11 @@ func portsBeside(r request, chosen []vm.Port) (all []vm.Port) {
 	}
 	return all
 }
+
+// reachesNoFurther tells whether an IPv6 address is known to no more of the world than
+// an IPv4 address: who chose a private network for a port has not asked for the
+// internet.
+func reachesNoFurther(ipv6, ipv4 netip.Addr) bool { return ipv6.IsPrivate() || !ipv4.IsPrivate() }
 
 // publicationsOf are what a VM publishes from an interface with this IPv4 address: one
 // for each version of IP.

@@ -24,7 +24,7 @@ func onDualNetwork(t *testing.T, more string) request {
 			mac = "52:54:00:12:34:56"
 			bridge { name = "virbr0" `+more+` }
 		}`)
-	r.facts.Networks[0].Gateway6 = netip.MustParsePrefix("fd42::1/64")
+	r.facts.Networks[0].Gateway6, r.facts.Networks[0].LeadsOut = netip.MustParsePrefix("fd42::1/64"), true
 	at := slices.IndexFunc(r.links, func(l bridge.Link) bool { return l.Name == "eth0" })
 	r.links[at].Addrs = []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::10"), netip.MustParseAddr("fd99::2")}
 	return r
@@ -79,6 +79,61 @@ func TestPortsArePublishedOnBothVersions(t *testing.T) {
 	r.facts.Networks[0].Gateway6 = netip.Prefix{}
 	if got := mustPlan(t, r).Interfaces[0].Ports; len(got) != 1 {
 		t.Errorf("the ports are %v, want that of IPv4 alone", got)
+	}
+}
+
+// Who chose a private network for a port has not asked for the internet.
+func TestPortsBesideReachNoFurther(t *testing.T) {
+	r := onDualNetwork(t, `ports = ["http"]`)
+	(*r.nomad.Resources.Ports)[0].HostIP = "10.1.2.3"
+	for k := range r.links {
+		if len(r.links[k].Addrs) > 0 {
+			r.links[k].Addrs[0] = netip.MustParseAddr("10.1.2.3")
+		}
+	}
+	var got []string
+	for _, p := range mustPlan(t, r).Interfaces[0].Ports {
+		got = append(got, p.Host.String())
+	}
+	if want := []string{"10.1.2.3:25000", "[fd99::2]:25000"}; !slices.Equal(got, want) {
+		t.Errorf("published on %q, want %q: 2001:db8::10 is known to the world", got, want)
+	}
+}
+
+func TestGuestsThatAreFilteredHaveNoIPv6(t *testing.T) {
+	r := onDualNetwork(t, `ports = ["http", "http6"]`)
+	r.config.NWFilter = "clean-traffic"
+	const want = `config.network_interface[0].bridge.ports: Nomad gave port "http6" the IPv6 address 2001:db8::10, ` +
+		`and this client lets no IPv6 through to VMs (nwfilter = "clean-traffic"): take a host_network of IPv4`
+	spec, p := plan(r)
+	if strings.Join(p, "\n") != want {
+		t.Errorf("the problems are\n%s\nwant\n%s", strings.Join(p, "\n"), want)
+	}
+	if i := spec.Interfaces[0]; i.Address6.IsValid() || i.Gateway6.IsValid() || len(i.Ports) != 2 {
+		t.Errorf("the interface is %+v, want no IPv6", i)
+	}
+	r.config.NWFilter = "of-my-own"
+	if i := mustPlan(t, r).Interfaces[0]; !i.Address6.IsValid() {
+		t.Error("a filter that nobody knows here takes IPv6 away")
+	}
+}
+
+func TestGuestsHaveOneWayOutByIPv6(t *testing.T) {
+	r := onDualNetwork(t, "")
+	r.task.NetworkInterfaces = append(r.task.NetworkInterfaces, NetworkInterface{Bridge: &Bridge{Name: "virbr7"}})
+	r.facts.Networks[1].Gateway6 = netip.MustParsePrefix("fd43::1/64")
+	for _, c := range []struct{ first, second bool }{{true, true}, {true, false}, {false, true}, {false, false}} {
+		r.facts.Networks[0].LeadsOut, r.facts.Networks[1].LeadsOut = c.first, c.second
+		all := mustPlan(t, r).Interfaces
+		if !all[0].Address6.IsValid() || !all[1].Address6.IsValid() {
+			t.Fatalf("the interfaces are %+v, want both to have IPv6", all)
+		}
+		if got := all[0].Gateway6.IsValid(); got != c.first {
+			t.Errorf("with networks that lead out %+v the first is a way out: %t", c, got)
+		}
+		if got := all[1].Gateway6.IsValid(); got != (c.second && !c.first) {
+			t.Errorf("with networks that lead out %+v the second is a way out: %t", c, got)
+		}
 	}
 }
 

@@ -46,6 +46,7 @@ func planInterfaces(r request, p *problems) []vm.Interface {
 		}
 		all = append(all, i)
 	}
+	oneWayOut(all)
 	return all
 }
 
@@ -241,7 +242,7 @@ func planPort(n *drivers.TaskConfig, path, label string, p *problems) (vm.Port, 
 	for _, m := range allocatedPorts(n) {
 		if m.Label == label {
 			addr, err := netip.ParseAddr(m.HostIP)
-			if err != nil || addr == netip.IPv6Loopback() || addr.IsLinkLocalUnicast() {
+			if err != nil || addr == netip.IPv6Loopback() || addr.Is6() && !addr.Is4In6() && addr.IsLinkLocalUnicast() {
 				p.addf(path, "Nomad gave port %q the address %q, and no port of a VM can be published there: "+
 					"take a host_network of other addresses", label, m.HostIP)
 				return vm.Port{}, false

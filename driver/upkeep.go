@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -171,6 +172,10 @@ func (t *task) publishes(ctx context.Context, host libvirtHost, journal domxml.J
 			guest = reservedFor(facts.Networks, i)
 		}
 		isFirst = isFirst && i.Bridge == ""
+		if !guest.IsValid() && i.Network != "" && slices.ContainsFunc(i.Ports, isIPv4) {
+			// Its network does not run, for one. What is published is better left alone.
+			return nil, fmt.Errorf("the address of VM %s in network %s is not known", t.vm, i.Network)
+		}
 		all = append(all, publicationsOf(t.vm, i, guest)...)
 	}
 	tellsBridges := func(i vm.Interface) bool { return i.Bridge != "" }

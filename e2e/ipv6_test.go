@@ -164,17 +164,3 @@ func mustTell(t *testing.T, what, want string, ask func() (string, error)) {
 		return err
 	})
 }
-
-// guestAddress6 is the address of IPv6 that a port of the host leads to.
-func guestAddress6(t *testing.T, port string) string {
-	t.Helper()
-	for line := range strings.Lines(command(t, "nft", "list", "table", "inet", "nomad_virt")) {
-		if _, to, is := strings.Cut(line, host6+" . tcp . "+port+" "); is {
-			_, to, _ = strings.Cut(to, `" : `)
-			addr, _, _ := strings.Cut(to, " ")
-			return addr
-		}
-	}
-	t.Fatal("no port of IPv6 is published")
-	return ""
-}
