@@ -58,7 +58,7 @@ func dualJob() string {
 					}
 				}
 				resources {
-					cpu    = 2000
+					cpu    = 1200
 					memory = 256
 				}
 			}`, name, cmds, ports)

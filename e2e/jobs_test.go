@@ -253,7 +253,7 @@ type guest struct {
 	Restart     string // the group's restart block, default none
 	Memory      int    // MiB, default 256
 	Core        bool   // has a core of its own: it is the same one in each lab, so that their guests wait for each other
-	CPU         int    // MHz, its weight beside others, of the other lab too; default 2000: two fit into a lab
+	CPU         int    // MHz, its weight beside others, of the other lab too; default 1200: four fit into a lab
 }
 
 var guestJob = template.Must(template.New("job").Parse(`
@@ -322,7 +322,7 @@ func (g guest) hcl(t *testing.T) string {
 	fill(&g.Type, "service")
 	fill(&g.Task, "vm-task")
 	if g.CPU == 0 {
-		g.CPU = 2000
+		g.CPU = 1200
 	}
 	fill(&g.Image, "tiny.qcow2")
 	fill(&g.KillTimeout, "60s")

@@ -151,7 +151,7 @@ func TestAddressOnABridgeOfOthersIsFound(t *testing.T) {
 	}
 	answers("its address was found")
 	killPlugin(t)
-	command(t, "nft", "delete", "table", "ip", "nomad_virt")
+	command(t, "nft", "delete", "table", "inet", "nomad_virt")
 	answers("the plugin was killed")
 	j.purge()
 	nothingLeft(t)
@@ -183,7 +183,7 @@ func TestVMsThatStartTogetherHaveAddressesOfTheirOwn(t *testing.T) {
 		return nil
 	})
 	reserved := virsh(t, "net-dumpxml", "default")
-	published := command(t, "nft", "list", "map", "ip", "nomad_virt", "ports")
+	published := command(t, "nft", "list", "map", "inet", "nomad_virt", "ports")
 	for address, alloc := range addresses {
 		if strings.Count(reserved, "'"+address+"'") != 1 {
 			t.Errorf("address %s of %s is not reserved once:\n%s", address, alloc, reserved)

@@ -16,7 +16,7 @@ func TestResourcesAreWhatTheJobSays(t *testing.T) {
 		Cmds:   serveShell,
 		Config: "vcpus = 2",
 	}
-	hcl := strings.Replace(j.hcl(t), "cpu    = 2000", "cpu = 300\nmemory_max = 512", 1)
+	hcl := strings.Replace(j.hcl(t), "cpu    = 1200", "cpu = 300\nmemory_max = 512", 1)
 	submitted := submit(t, j.Name, hcl)
 	a := submitted.waitRunning()
 	s := a.shell(t)
