@@ -107,7 +107,6 @@ func TestPortBesideAChosenOneGivesWay(t *testing.T) {
 }
 
 func TestHostThatForwardsNoIPv6IsTold(t *testing.T) {
-	const forwarding = "/proc/sys/net/ipv6/conf/all/forwarding"
 	table := newTable(t, "web")
 	must(t, "echo 0 >"+forwarding)
 	defer must(t, "echo 1 >"+forwarding)

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // load reads from the kernel what is published.
@@ -136,12 +137,9 @@ func routeLocalnet(bridge string, on bool) error {
 	return nil
 }
 
-// mayForward is an error where the host forwards no IPv6, and what is published
+// forwardsIPv6 is an error where the host forwards no IPv6, and what is published
 // would answer nobody but the host.
-func mayForward(own published) error {
-	if !own.chosen().isAny(netip.Addr.Is6) {
-		return nil
-	}
+func forwardsIPv6() error {
 	const setting = "/proc/sys/net/ipv6/conf/all/forwarding"
 	value, err := os.ReadFile(setting)
 	if err != nil {
@@ -155,20 +153,33 @@ func mayForward(own published) error {
 	return nil
 }
 
-// inUse tells whether a process of the host has a port.
-func inUse(k port) bool {
-	if k.Proto == "udp" {
-		socket, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(k.Host))
-		if err == nil {
-			_ = socket.Close()
-		}
-		return err != nil
+// isTaken tells whether a port beside a chosen one is better left alone: it would
+// answer nobody, or a process of the host has it.
+func isTaken(host netip.AddrPort) bool {
+	return host.Addr().Is6() && forwardsIPv6() != nil ||
+		isBound(host, unix.SOCK_STREAM) || isBound(host, unix.SOCK_DGRAM)
+}
+
+// isBound tells whether a process of the host has a port, or the host the address no
+// longer. It asks by taking the port for a moment, of TCP in a way that does not
+// keep others from it: without listening, and shared with those who allow it.
+func isBound(host netip.AddrPort, kind int) bool {
+	family, addr := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(host.Port()), Addr: host.Addr().As16()})
+	if host.Addr().Is4() {
+		family, addr = unix.AF_INET, &unix.SockaddrInet4{Port: int(host.Port()), Addr: host.Addr().As4()}
 	}
-	listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(k.Host))
+	socket, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unix.Close(socket) }()
+	if kind == unix.SOCK_STREAM {
+		err = unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	}
 	if err == nil {
-		_ = listener.Close()
+		err = unix.Bind(socket, addr)
 	}
-	return err != nil
+	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL)
 }
 
 // forgetFlows ends the flows whose translation is no longer right: those to

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os/exec"
 
 	"nomad-driver-virt/vm"
@@ -91,7 +92,7 @@ func (t *Table) change(ctx context.Context, name string, own published, mayHold 
 // changeKnown is change where it is known what the kernel holds; after an error, it
 // is not.
 func (t *Table) changeKnown(ctx context.Context, name string, own published, mayHold func(string) bool) ([]Held, error) {
-	free, held := t.all.split(name, own, mayHold, inUse)
+	free, held := t.all.split(name, own, mayHold, isTaken)
 	if err := t.replace(ctx, name, free); err != nil {
 		t.all = nil
 		return nil, err
@@ -126,7 +127,11 @@ func nobody(string) bool { return false }
 // the ports that need them and close in the other order, save for
 // route_localnet, which is on only while the table guards it.
 func (t *Table) replace(ctx context.Context, name string, own published) error {
-	if err := errors.Join(t.all.conflict(name, own), mayForward(own)); err != nil {
+	err := t.all.conflict(name, own)
+	if own.isAny(netip.Addr.Is6) {
+		err = errors.Join(err, forwardsIPv6())
+	}
+	if err != nil {
 		return err
 	}
 	old := t.all.of(name).with(nil, t.all.evicted(name, own))

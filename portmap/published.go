@@ -19,6 +19,9 @@ type port struct {
 	Proto string // "tcp" or "udp"
 }
 
+// both returns the ports of both protocols.
+func both(host netip.AddrPort) [2]port { return [2]port{{host, "tcp"}, {host, "udp"}} }
+
 // target is where a published port leads, and whose it is.
 type target struct {
 	VM     string
@@ -65,8 +68,7 @@ func (p published) add(of vm.Publication) error {
 		}
 		t.Label = t.shortLabel(q.Label)
 		host := netip.AddrPortFrom(q.Host.Addr().Unmap(), q.Host.Port())
-		for _, proto := range []string{"tcp", "udp"} {
-			k := port{host, proto}
+		for _, k := range both(host) {
 			other, ok := p[k]
 			if ok && t.Beside {
 				continue
@@ -175,52 +177,6 @@ func (p published) with(remove, add published) published {
 	}
 	maps.Copy(after, add)
 	return after
-}
-
-// split divides what a VM is to publish into what it can, and the labels of what
-// is left to others who may hold it. inUse tells of a port of the host's that no VM
-// has whether somebody has it: what is beside a chosen address is left to all of them.
-func (p published) split(name string, own published, mayHold func(string) bool, inUse func(port) bool) (free published, held []Held) {
-	free = maps.Clone(own)
-	for _, k := range own.ports() {
-		holder, is := p[k]
-		switch {
-		case is && (holder.VM == name || holder.Beside && !own[k].Beside):
-			continue
-		case own[k].Beside && (is || inUse(k)):
-			delete(free, k)
-			continue
-		case !is || !mayHold(holder.VM):
-			continue
-		}
-		delete(free, k)
-		if h := (Held{own[k].Label, holder.VM}); !slices.Contains(held, h) {
-			held = append(held, h)
-		}
-	}
-	return free, held
-}
-
-// conflict is the error when a VM other than the named one holds a port of own.
-func (p published) conflict(name string, own published) error {
-	for _, k := range own.ports() {
-		if holder, ok := p[k]; ok && holder.VM != name && !holder.Beside {
-			return fmt.Errorf("%s (label %q) is published for VM %q (label %q): use another port, or stop that VM first",
-				k.Host, own[k].Label, holder.VM, holder.Label)
-		}
-	}
-	return nil
-}
-
-// evicted returns the ports of other VMs that give way to a VM's.
-func (p published) evicted(name string, own published) published {
-	gone := published{}
-	for k := range own {
-		if holder, is := p[k]; is && holder.VM != name && holder.Beside {
-			gone[k] = holder
-		}
-	}
-	return gone
 }
 
 // isAny tells whether one of the ports has such an address of the host.

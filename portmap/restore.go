@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os/exec"
 	"slices"
 	"strings"
@@ -30,7 +31,7 @@ func (t *Table) Restore(ctx context.Context, wanted func() []vm.Publication, gon
 		return nil, err
 	}
 	defer done()
-	want := wanted()
+	want, had := wanted(), t.all
 	if _, err := exec.LookPath("nft"); err != nil && len(want) == 0 {
 		return nil, nil //nolint:nilerr // without the program nothing was ever published
 	}
@@ -42,7 +43,7 @@ func (t *Table) Restore(ctx context.Context, wanted func() []vm.Publication, gon
 		return nil, err
 	}
 	isBroken := len(t.all) > 0 && form != t.form
-	restored, err = t.restoreEach(ctx, want, gone)
+	restored, err = t.restoreEach(ctx, want, had, gone)
 	if t.all == nil { // it is not known what the kernel holds
 		return restored, err
 	}
@@ -58,9 +59,9 @@ func (t *Table) Restore(ctx context.Context, wanted func() []vm.Publication, gon
 	return restored, errors.Join(append(errs, t.restoreDoors(ctx))...)
 }
 
-// restoreEach puts right what each VM publishes. It ends early where it is not
-// known any more what the kernel holds.
-func (t *Table) restoreEach(ctx context.Context, want []vm.Publication, gone func(name string) bool) ([]Restored, error) {
+// restoreEach puts right what each VM publishes, and had, as far as that is
+// remembered. It ends early where it is not known any more what the kernel holds.
+func (t *Table) restoreEach(ctx context.Context, want []vm.Publication, had published, gone func(name string) bool) ([]Restored, error) {
 	owns, err := publishedEach(want)
 	errs := []error{err}
 	var restored []Restored
@@ -84,8 +85,9 @@ func (t *Table) restoreEach(ctx context.Context, want []vm.Publication, gone fun
 			return restored, errors.Join(errs...)
 		}
 	}
+	lost := t.all.lost(had, owns)
 	for _, name := range t.inTurn(owns) {
-		free, held := t.all.split(name, owns[name], func(string) bool { return true }, inUse)
+		free, held := t.all.split(name, owns[name], func(string) bool { return true }, isTakenFor(name, lost))
 		tookOver := t.waits[name] && len(held) == 0
 		t.noteWaits(name, held)
 		if !maps.Equal(t.all.of(name), free) && !replace(name, free, tookOver) {
@@ -93,6 +95,23 @@ func (t *Table) restoreEach(ctx context.Context, want []vm.Publication, gone fun
 		}
 	}
 	return restored, errors.Join(errs...)
+}
+
+// lost returns what VMs had beside chosen addresses, have not, and want as it was.
+func (p published) lost(had published, owns map[string]published) published {
+	lost := published{}
+	for k, t := range had {
+		if _, is := p[k]; !is && t.Beside && owns[t.VM][k] == t {
+			lost[k] = t
+		}
+	}
+	return lost
+}
+
+// isTakenFor is isTaken, and tells of what another VM has lost, too, so that it is
+// not the first in the alphabet that gets what several could have.
+func isTakenFor(name string, lost published) func(netip.AddrPort) bool {
+	return func(host netip.AddrPort) bool { return lost.isOfAnother(name, host) || isTaken(host) }
 }
 
 // inTurn lists VMs in the order in which they get their ports: those that had to

@@ -1,0 +1,98 @@
+package portmap
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// split divides what a VM is to publish into what it can, and the labels of what
+// is left to others who may hold it. isTaken tells of an address and port that no
+// other VM has whether it is somebody's all the same: what is beside a chosen
+// address is left to everybody.
+func (p published) split(name string, own published, mayHold func(string) bool, isTaken func(netip.AddrPort) bool) (free published, held []Held) {
+	left := p.heldByOthers(name, own.chosen(), mayHold)
+	free = own.with(left, nil)
+	for _, k := range left.ports() {
+		if h := (Held{own[k].Label, p[k].VM}); !slices.Contains(held, h) {
+			held = append(held, h)
+		}
+	}
+	for _, host := range own.besides() {
+		both := both(host)
+		if own.isBesideOneOf(left, both[0]) || p.isOfAnother(name, host) || isTaken(host) {
+			delete(free, both[0])
+			delete(free, both[1])
+		}
+	}
+	return free, held
+}
+
+// heldByOthers returns those of a VM's chosen ports that others hold who may.
+func (p published) heldByOthers(name string, chosen published, mayHold func(string) bool) published {
+	left := published{}
+	for k, t := range chosen {
+		if holder, is := p[k]; is && holder.VM != name && !holder.Beside && mayHold(holder.VM) {
+			left[k] = t
+		}
+	}
+	return left
+}
+
+// besides returns where there are ports beside chosen ones, in order. TCP and UDP are
+// one: who asks for the port by the one protocol, often goes on by the other.
+func (p published) besides() []netip.AddrPort {
+	hosts := map[netip.AddrPort]bool{}
+	for k, t := range p {
+		if t.Beside {
+			hosts[k.Host] = true
+		}
+	}
+	return slices.SortedFunc(maps.Keys(hosts), netip.AddrPort.Compare)
+}
+
+// isBesideOneOf tells whether a port of the VM's is beside one of its chosen ones: has
+// the same number and label, of which the comment of a port beside holds less.
+func (p published) isBesideOneOf(chosen published, k port) bool {
+	for c, t := range chosen {
+		if c.Host.Port() == k.Host.Port() && strings.HasPrefix(t.Label, p[k].Label) {
+			return true
+		}
+	}
+	return false
+}
+
+// isOfAnother tells whether a VM other than the named one has the port by one of the
+// protocols.
+func (p published) isOfAnother(name string, host netip.AddrPort) bool {
+	for _, k := range both(host) {
+		if holder, is := p[k]; is && holder.VM != name {
+			return true
+		}
+	}
+	return false
+}
+
+// conflict is the error when a VM other than the named one holds a port of own.
+func (p published) conflict(name string, own published) error {
+	for _, k := range own.ports() {
+		if holder, ok := p[k]; ok && holder.VM != name && !holder.Beside {
+			return fmt.Errorf("%s (label %q) is published for VM %q (label %q): use another port, or stop that VM first",
+				k.Host, own[k].Label, holder.VM, holder.Label)
+		}
+	}
+	return nil
+}
+
+// evicted returns the ports of other VMs that give way to a VM's.
+func (p published) evicted(name string, own published) published {
+	gone := published{}
+	for k := range own {
+		if holder, is := p[k]; is && holder.VM != name && holder.Beside {
+			gone[k] = holder
+		}
+	}
+	return gone
+}
