@@ -27,22 +27,37 @@ const comment = "nomad-driver-virt: published ports"
 
 // family is a version of IP.
 type family struct {
-	name   string
-	has    func(netip.Addr) bool
-	fronts []front
+	name     string
+	has      func(netip.Addr) bool
+	forwards func() error // why the host forwards none of it
+	fronts   []front
 }
 
 var families = []family{
-	{"IPv4", netip.Addr.Is4, []front{iptablesFront{"iptables"}, nftablesFront{"ip"}}},
-	{"IPv6", netip.Addr.Is6, []front{iptablesFront{"ip6tables"}, nftablesFront{"ip6"}}},
+	// libvirt turns forwarding of IPv4 on for each network that needs it.
+	{"IPv4", netip.Addr.Is4, func() error { return nil }, []front{iptablesFront{"iptables"}, nftablesFront{"ip"}}},
+	{"IPv6", netip.Addr.Is6, forwardsIPv6, []front{iptablesFront{"ip6tables"}, nftablesFront{"ip6"}}},
 }
 
-// letIn lets connections to published ports in wherever they might be rejected, or
-// no longer.
-func (f family) letIn(ctx context.Context, on bool) error {
+// open lets connections to published ports in wherever they might be rejected. It is
+// no use by halves: nothing is written after an error.
+func (f family) open(ctx context.Context) error {
+	if err := f.forwards(); err != nil {
+		return err
+	}
+	for _, front := range f.fronts {
+		if err := front.letIn(ctx, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close lets connections to published ports in no longer.
+func (f family) close(ctx context.Context) error {
 	var errs []error
 	for _, front := range f.fronts {
-		errs = append(errs, front.letIn(ctx, on))
+		errs = append(errs, front.letIn(ctx, false))
 	}
 	return errors.Join(errs...)
 }

@@ -107,14 +107,25 @@ func TestPortBesideAChosenOneGivesWay(t *testing.T) {
 }
 
 func TestHostThatForwardsNoIPv6IsTold(t *testing.T) {
+	const advice = "net.ipv6.conf.all.forwarding=1"
 	table := newTable(t, "web")
+	both := bothChosen("web", "one", "20000")
 	must(t, "echo 0 >"+forwarding)
 	defer must(t, "echo 1 >"+forwarding)
-	err := publish(t, table, publication("web", "one", "[fd99::2]:20000"))
-	if err == nil || !strings.Contains(err.Error(), "net.ipv6.conf.all.forwarding=1") {
-		t.Errorf("error is %v, want one that says what to do", err)
+	mustTell(t, publishAll(t, table, both...), advice)
+	mustRefuse(t, "far", "10.99.0.2:20000")
+	mustDo(t, publishAll(t, table, dual("web", "one", "20000")...))
+	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
+
+	must(t, "echo 1 >"+forwarding)
+	mustDo(t, publishAll(t, table, both...))
+	must(t, "echo 0 >"+forwarding)
+	restored, err := table.Restore(t.Context(), func() []vm.Publication { return both }, nobody)
+	mustTell(t, err, advice)
+	if restored != nil {
+		t.Errorf("%v were put right, and nothing was wrong with the rules", restored)
 	}
-	mustDo(t, publish(t, table, publication("web", "one", "10.99.0.2:20000")))
+	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
 }
 
 // What an earlier version published, in a table of IPv4 alone.

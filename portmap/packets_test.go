@@ -161,8 +161,8 @@ func TestNextProcessWithdrawsByName(t *testing.T) {
 func TestWithdrawFinishesAPublishThatWasCutShort(t *testing.T) {
 	newTable(t)
 	for _, f := range families {
-		mustDo(t, f.letIn(t.Context(), true))
-		mustDo(t, f.letIn(t.Context(), true))
+		mustDo(t, f.open(t.Context()))
+		mustDo(t, f.open(t.Context()))
 	}
 	mustDo(t, New().Withdraw(t.Context(), "web"))
 }

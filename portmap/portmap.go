@@ -7,7 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
+	"maps"
 	"os/exec"
 
 	"nomad-driver-virt/vm"
@@ -20,14 +20,21 @@ type Table struct {
 	all     published       // what the kernel holds; nil: not known
 	waits   map[string]bool // VMs that had to leave ports to others
 	doors   map[string]bool // bridges whose route_localnet this process has set
-	shut    map[string]bool // versions of IP of which no forwarded connections are let in, for sure
+	fronts  map[string]bool // versions of IP, and whether this process lets connections of them in; none: not known
 	adopted bool            // there is no table of an earlier version any more
 	form    string          // of the table as it was written last, but for its elements; "": not known
+	forget  func(old, own published) error
 }
 
 // New returns the host's table. It asks the kernel nothing yet.
 func New() *Table {
-	return &Table{turn: make(chan struct{}, 1), waits: make(map[string]bool), doors: make(map[string]bool), shut: make(map[string]bool)}
+	return &Table{
+		turn:   make(chan struct{}, 1),
+		waits:  make(map[string]bool),
+		doors:  make(map[string]bool),
+		fronts: make(map[string]bool),
+		forget: forgetFlows,
+	}
 }
 
 // Publish publishes the ports of a VM, in place of all that the same VM
@@ -68,7 +75,8 @@ func (t *Table) Withdraw(ctx context.Context, name string) error {
 
 // change makes own all that the VM publishes. What is remembered saves reading
 // the table back for each change. It is not relied on for a failure: others may
-// have changed the kernel's, so the kernel is asked, and the change tried again.
+// have changed the kernel's, so the kernel is asked, and the change tried again,
+// unless it was made and the failure is of what comes after.
 func (t *Table) change(ctx context.Context, name string, own published, mayHold func(string) bool) ([]Held, error) {
 	done, err := t.take(ctx)
 	if err != nil {
@@ -79,8 +87,8 @@ func (t *Table) change(ctx context.Context, name string, own published, mayHold 
 		if len(own) == 0 && len(t.all.of(name)) == 0 {
 			return nil, nil
 		}
-		if held, err := t.changeKnown(ctx, name, own, mayHold); err == nil {
-			return held, nil
+		if held, err := t.changeKnown(ctx, name, own, mayHold); t.all != nil {
+			return held, err
 		}
 	}
 	if t.all, err = t.load(ctx); err != nil {
@@ -89,16 +97,19 @@ func (t *Table) change(ctx context.Context, name string, own published, mayHold 
 	return t.changeKnown(ctx, name, own, mayHold)
 }
 
-// changeKnown is change where it is known what the kernel holds; after an error, it
-// is not.
+// changeKnown is change where it is known what the kernel holds. Where the change is
+// not made, it is not known any more.
 func (t *Table) changeKnown(ctx context.Context, name string, own published, mayHold func(string) bool) ([]Held, error) {
 	free, held := t.all.split(name, own, mayHold, isTaken)
-	if err := t.replace(ctx, name, free); err != nil {
+	if err := t.all.conflict(name, free); err != nil {
 		t.all = nil
 		return nil, err
 	}
-	t.noteWaits(name, held)
-	return held, nil
+	err := t.replace(ctx, name, free, false)
+	if t.all != nil {
+		t.noteWaits(name, held)
+	}
+	return held, err
 }
 
 // take waits for the turn to use the table, which the function that it returns
@@ -126,24 +137,41 @@ func nobody(string) bool { return false }
 // replace brings the host from what the VM publishes to own. Doors open before
 // the ports that need them and close in the other order, save for
 // route_localnet, which is on only while the table guards it.
-func (t *Table) replace(ctx context.Context, name string, own published) error {
-	err := t.all.conflict(name, own)
-	if own.isAny(netip.Addr.Is6) {
-		err = errors.Join(err, forwardsIPv6())
+//
+// Where a version of IP is in trouble, its ports beside chosen ones stay as they are,
+// and so do chosen ones if the change may be made partly; if not, nothing changes.
+// After an error t.all tells whether the change was made: if not, it is nil.
+func (t *Table) replace(ctx context.Context, name string, own published, partly bool) error {
+	reachable, trouble := t.openFronts(ctx, own)
+	switch {
+	case partly && maps.Equal(t.all.of(name), reachable):
+		return trouble
+	case !partly && !maps.Equal(own.chosen(), reachable.chosen()):
+		t.all = nil
+		return trouble
+	case !partly: // nobody asked for what is missing
+		trouble = nil
 	}
-	if err != nil {
+	old := t.all.of(name).with(nil, t.all.evicted(name, reachable))
+	if err := t.write(ctx, old, reachable); err != nil {
+		t.all = nil
 		return err
 	}
-	old := t.all.of(name).with(nil, t.all.evicted(name, own))
-	after := t.all.with(old, own)
+	errs := []error{trouble}
+	for _, bridge := range reachable.loopbackBridges() {
+		errs = append(errs, t.openDoor(bridge, true))
+	}
+	return errors.Join(append(errs, t.closeFronts(ctx, old, t.all), t.forget(old, reachable))...)
+}
 
+// write makes the change to the table, after it has closed doors that nothing needs
+// any more.
+func (t *Table) write(ctx context.Context, old, own published) error {
+	after := t.all.with(old, own)
 	for _, bridge := range missing(old.loopbackBridges(), after.loopbackBridges()) {
 		if err := t.openDoor(bridge, false); err != nil {
 			return err
 		}
-	}
-	if err := t.openFronts(ctx, after); err != nil {
-		return err
 	}
 	if _, err := run(ctx, transaction(old, own, after), "nft", "-f", "-"); err != nil {
 		return err
@@ -152,39 +180,5 @@ func (t *Table) replace(ctx context.Context, name string, own published) error {
 		t.form = ""
 	}
 	t.all = after
-	for _, bridge := range own.loopbackBridges() {
-		if err := t.openDoor(bridge, true); err != nil {
-			return err
-		}
-	}
-	return forgetFlows(old, own)
-}
-
-// openDoor lets packets from 127.0.0.1 out to a bridge, or no longer.
-func (t *Table) openDoor(bridge string, open bool) error {
-	if open {
-		t.doors[bridge] = true
-		return routeLocalnet(bridge, true)
-	}
-	err := routeLocalnet(bridge, false)
-	if err == nil {
-		delete(t.doors, bridge)
-	}
-	return err
-}
-
-// openFronts lets connections to published ports in, of the versions of IP that
-// there are ports of, and of the other no longer.
-func (t *Table) openFronts(ctx context.Context, all published) error {
-	var errs []error
-	for _, f := range families {
-		open := all.isAny(f.has)
-		if !open && t.shut[f.name] {
-			continue
-		}
-		err := f.letIn(ctx, open)
-		t.shut[f.name] = !open && err == nil
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
+	return nil
 }

@@ -47,16 +47,23 @@ func (t *Table) Restore(ctx context.Context, wanted func() []vm.Publication, gon
 	if t.all == nil { // it is not known what the kernel holds
 		return restored, err
 	}
-	errs := []error{err}
-	if isBroken && len(restored) == 0 && len(t.all) > 0 {
-		_, err := run(ctx, transaction(nil, nil, t.all), "nft", "-f", "-")
-		errs = append(errs, err)
+	return restored, errors.Join(err, t.restoreRules(ctx, isBroken, len(restored) > 0), t.restoreDoors(ctx))
+}
+
+// restoreRules writes the rules anew, and what is in the maps not: where they are
+// broken, and putting ports right has not written them already.
+func (t *Table) restoreRules(ctx context.Context, areBroken, areWritten bool) error {
+	if len(t.all) == 0 || !areBroken && !areWritten && t.form != "" {
+		return nil
 	}
-	if isBroken || len(restored) > 0 {
-		t.form, err = t.formNow(ctx)
-		errs = append(errs, err)
+	if areBroken && !areWritten {
+		if _, err := run(ctx, transaction(nil, nil, t.all), "nft", "-f", "-"); err != nil {
+			return err
+		}
 	}
-	return restored, errors.Join(append(errs, t.restoreDoors(ctx))...)
+	var err error
+	t.form, err = t.formNow(ctx)
+	return err
 }
 
 // restoreEach puts right what each VM publishes, and had, as far as that is
@@ -66,19 +73,20 @@ func (t *Table) restoreEach(ctx context.Context, want []vm.Publication, had publ
 	errs := []error{err}
 	var restored []Restored
 	replace := func(name string, own published, tookOver bool) (goesOn bool) {
+		before := t.all.of(name).chosen()
+		if err := t.replace(ctx, name, own, true); err != nil {
+			errs = append(errs, fmt.Errorf("publish ports of VM %q: %w", name, err))
+		}
+		if t.all == nil {
+			t.all, err = t.load(ctx)
+			errs = append(errs, err)
+			return err == nil
+		}
 		// What is beside a chosen address comes and goes with what others use.
-		isTold := len(own) == 0 || !maps.Equal(t.all.of(name).chosen(), own.chosen())
-		err := t.replace(ctx, name, own)
-		if err == nil && isTold {
+		if !maps.Equal(before, t.all.of(name).chosen()) {
 			restored = append(restored, Restored{name, tookOver})
 		}
-		if err == nil {
-			return true
-		}
-		errs = append(errs, fmt.Errorf("publish ports of VM %q: %w", name, err))
-		t.all, err = t.load(ctx)
-		errs = append(errs, err)
-		return err == nil
+		return true
 	}
 	for _, name := range t.all.names() {
 		if _, is := owns[name]; !is && gone(name) && !replace(name, nil, false) {
@@ -137,7 +145,12 @@ func (t *Table) restoreDoors(ctx context.Context) error {
 	for _, bridge := range missing(slices.Sorted(maps.Keys(t.doors)), needed) {
 		errs = append(errs, t.openDoor(bridge, false))
 	}
-	errs = append(errs, t.openFronts(ctx, t.all))
+	for _, f := range families {
+		if t.all.isAny(f.has) {
+			errs = append(errs, t.openFront(ctx, f))
+		}
+	}
+	errs = append(errs, t.closeFronts(ctx, nil, t.all))
 	for _, bridge := range needed {
 		errs = append(errs, t.openDoor(bridge, true))
 	}
