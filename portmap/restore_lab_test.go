@@ -4,7 +4,9 @@ package portmap
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,49 +28,81 @@ func namesOf(restored []Restored) (names []string) {
 	return names
 }
 
+// Of three VMs, the ports of "c" on IPv6 are beside chosen ones: nobody is told of those.
 func TestRestoreBringsBackWhatOthersTookAway(t *testing.T) {
-	// flushed keeps the host as it is but for what a test takes away of ours.
+	const (
+		take = "%s -S FORWARD | sed -n 's/^-A \\(.*published.*\\)/-D \\1/p' | xargs -r %[1]s"
+		hide = "%s -D FORWARD -j LIBVIRT_FWI; %[1]s -I FORWARD 1 -j LIBVIRT_FWI"
+		lead = "nft delete element inet nomad_virt %[1]s { %[2]s . tcp . 20000 }; " +
+			"nft add element inet nomad_virt %[1]s '{ %[2]s . tcp . 20000 comment \"a http on virbr0\" : %[3]s . 8000 }'"
+	)
+	anew := strings.ReplaceAll("nft -f - <<'X'\ndelete table ip6 libvirt_network\n"+libvirt6+"X\n", "\t", "")
 	for name, test := range map[string]struct {
 		harm     string
 		restored []string
 	}{
-		"nothing":               {"true", nil},
-		"the table":             {"nft delete table inet nomad_virt", []string{"a", "b"}},
-		"all rules":             {"nft flush table inet nomad_virt", nil},
-		"a chain's rules":       {"nft flush chain inet nomad_virt translate", nil},
-		"the ports":             {"nft flush map inet nomad_virt ports", []string{"a", "b"}},
-		"a port":                {"nft delete element inet nomad_virt ports { 10.99.0.2 . tcp . 20000 }", []string{"a"}},
-		"the rule in FORWARD":   {"iptables -S FORWARD | sed -n 's/^-A \\(.*published.*\\)/-D \\1/p' | xargs -r iptables", nil},
-		"its place in FORWARD":  {"iptables -D FORWARD -j LIBVIRT_FWI; iptables -I FORWARD 1 -j LIBVIRT_FWI", nil},
-		"route_localnet":        {"echo 0 > /proc/sys/net/ipv4/conf/virbr0/route_localnet", nil},
-		"where a port leads to": {"nft delete element inet nomad_virt ports { 10.99.0.2 . tcp . 20000 }; nft add element inet nomad_virt ports '{ 10.99.0.2 . tcp . 20000 comment \"a http on virbr0\" : 192.168.122.52 . 8000 }'", []string{"a"}},
+		"nothing":                     {"true", nil},
+		"the table":                   {"nft delete table inet nomad_virt", []string{"a", "b", "c"}},
+		"all rules":                   {"nft flush table inet nomad_virt", nil},
+		"a chain's rules":             {"nft flush chain inet nomad_virt translate", nil},
+		"the ports":                   {"nft flush map inet nomad_virt ports", []string{"a", "b", "c"}},
+		"the ports of IPv6":           {"nft flush map inet nomad_virt ports6", []string{"a", "b"}},
+		"a port":                      {"nft delete element inet nomad_virt ports { 10.99.0.2 . tcp . 20000 }", []string{"a"}},
+		"a port of IPv6":              {"nft delete element inet nomad_virt ports6 { fd99::2 . tcp . 20000 }", []string{"a"}},
+		"a port beside":               {"nft delete element inet nomad_virt ports6 { fd99::2 . tcp . 20002 }", nil},
+		"where a port leads to":       {fmt.Sprintf(lead, "ports", "10.99.0.2", "192.168.122.52"), []string{"a"}},
+		"where one of IPv6 leads to":  {fmt.Sprintf(lead, "ports6", "fd99::2", "fd42::52"), []string{"a"}},
+		"the rule in FORWARD":         {fmt.Sprintf(take, "iptables"), nil},
+		"the rule in IPv6's FORWARD":  {fmt.Sprintf(take, "ip6tables"), nil},
+		"its place in FORWARD":        {fmt.Sprintf(hide, "iptables"), nil},
+		"its place in IPv6's FORWARD": {fmt.Sprintf(hide, "ip6tables"), nil},
+		"the rule in libvirt's table": {anew, nil},
+		"its place in libvirt's":      {"nft insert rule ip6 libvirt_network forward counter jump guest_input", nil},
+		"route_localnet":              {"echo 0 > /proc/sys/net/ipv4/conf/virbr0/route_localnet", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			table := newTable(t, "a", "b")
-			forward := must(t, "iptables -S FORWARD | grep -v published")
-			t.Cleanup(func() { // the test's own harm
-				must(t, "iptables -F FORWARD")
-				must(t, "echo '"+forward+"' | sed -n 's/^-A/iptables -A/p' | sh -e")
-			})
-			a, b := publication("a", "one", "10.99.0.2:20000"), publication("b", "two", "10.99.0.2:20001", "127.0.0.1:20001")
-			mustDo(t, publish(t, table, a))
-			mustDo(t, publish(t, table, b))
-			restore(t, table, a, b) // so that it knows the table as it is
+			nft(t, libvirt6)
+			t.Cleanup(func() { must(t, "nft delete table ip6 libvirt_network") })
+			table := newTable(t, "a", "b", "c")
+			repairAfterwards(t, anew)
+			all := slices.Concat(bothChosen("a", "one", "20000"), bothChosen("b", "two", "20001"), dual("c", "two", "20002"))
+			all = append(all, publication("b", "two", "127.0.0.1:20001"))
+			restore(t, table, all...) // which publishes them, and knows the table as it is
+			whole := hostState(t)
 			must(t, test.harm)
-			if restored := restore(t, table, a, b); !slices.Equal(restored, test.restored) {
+			if harmed := hostState(t) != whole; harmed == (name == "nothing") {
+				t.Errorf("harm was done: %t", harmed)
+			}
+			if restored := restore(t, table, all...); !slices.Equal(restored, test.restored) {
 				t.Errorf("the ports of %v were put right, want %v", restored, test.restored)
 			}
-			mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
+			for port, guest := range map[string]string{"20000": "one", "20001": "two", "20002": "two"} {
+				mustAnswer(t, "far", "10.99.0.2:"+port, guest+" 10.99.0.1")
+				mustAnswer(t, "far", "[fd99::2]:"+port, guest+" fd99::1")
+			}
 			mustAnswer(t, "", "127.0.0.1:20001", "two 192.168.122.1")
-			before := must(t, "nft -j list ruleset | jq -S '[.nftables[] | select(.rule) | .rule.handle]'")
-			if restored := restore(t, table, a, b); restored != nil {
+			before := must(t, ruleHandles)
+			if restored := restore(t, table, all...); restored != nil {
 				t.Errorf("%v were put right a second time", restored)
 			}
-			if after := must(t, "nft -j list ruleset | jq -S '[.nftables[] | select(.rule) | .rule.handle]'"); after != before {
+			if after := must(t, ruleHandles); after != before {
 				t.Error("rules were written though all was as it should be")
 			}
 		})
 	}
+}
+
+// ruleHandles lists the host's rules by what changes when one is written anew.
+const ruleHandles = "nft -j list ruleset | jq -S '[.nftables[] | select(.rule) | .rule.handle]'"
+
+// repairAfterwards puts right what a test has done to libvirt's own rules: in
+// FORWARD, and by a script.
+func repairAfterwards(t *testing.T, script string) {
+	t.Helper()
+	for _, program := range []string{"iptables", "ip6tables"} {
+		script += program + " -F FORWARD\n" + must(t, program+" -S FORWARD | sed -n 's/^-A/"+program+" -A/p'")
+	}
+	t.Cleanup(func() { must(t, script) })
 }
 
 func TestRestoreIsTheNextProcesss(t *testing.T) {

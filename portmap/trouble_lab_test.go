@@ -113,10 +113,9 @@ func TestRestorePutsIPv4RightWhileIPv6IsInTrouble(t *testing.T) {
 			must(t, "nft delete table inet nomad_virt")
 			expect("a")
 			mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
-			const handles = "nft -j list ruleset | jq -S '[.nftables[] | select(.rule) | .rule.handle]'"
-			before := must(t, handles)
+			before := must(t, ruleHandles)
 			expect()
-			if after := must(t, handles); after != before {
+			if after := must(t, ruleHandles); after != before {
 				t.Error("rules were written though nothing more could be put right")
 			}
 			mend()
