@@ -74,7 +74,7 @@ func settingsFor(paths []string) (doctor.Settings, error) {
 	settings.Wrong, settings.Warnings = err, warnings
 	libvirt := config.Provider.Libvirt
 	settings.URI, settings.User, settings.Password = libvirt.URI, libvirt.User, libvirt.Password
-	settings.Acceleration = config.Acceleration
+	settings.Acceleration, settings.NWFilter = config.Acceleration, config.NWFilter
 	settings.Directories = slices.Concat(config.ImagePaths, config.UserDataPaths)
 	for _, p := range config.Places() {
 		settings.Pools = append(settings.Pools, doctor.Pool(p))

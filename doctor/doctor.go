@@ -21,6 +21,7 @@ type Settings struct {
 	Warnings []string
 
 	URI, User, Password string // of libvirt
+	NWFilter            string // of all VMs; "": none
 	Acceleration        string
 	Directories         []string // that hold images and user data
 	Pools               []Pool
@@ -72,6 +73,11 @@ func Worst(all []Finding) Status {
 	return worst
 }
 
+// oneLine is a text without line breaks: errors that were joined have some.
+func oneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}
+
 // Print writes a line for each finding.
 func Print(w io.Writer, all []Finding) error {
 	width := 0
@@ -80,9 +86,9 @@ func Print(w io.Writer, all []Finding) error {
 	}
 	var b strings.Builder
 	for _, f := range all {
-		fmt.Fprintf(&b, "%-7s  %-*s  %s", f.Status, width, f.Subject, f.Found)
+		fmt.Fprintf(&b, "%-7s  %-*s  %s", f.Status, width, f.Subject, oneLine(f.Found))
 		if f.Mend != "" {
-			fmt.Fprintf(&b, "; to mend: %s", f.Mend)
+			fmt.Fprintf(&b, "; to mend: %s", oneLine(f.Mend))
 		}
 		b.WriteByte('\n')
 	}

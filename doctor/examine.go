@@ -24,6 +24,7 @@ func Examine(s Settings, f Facts) []Finding {
 	all.directories(s, f)
 	if f.Libvirt.Err == nil {
 		all.networks(f)
+		all.filter(s, f)
 	}
 	if f.Root {
 		all.firewall(f)
@@ -116,7 +117,7 @@ func (a *findings) libvirt(s Settings, f Facts) {
 	case strings.Contains(l.Err.Error(), "refuses"):
 		a.problem("libvirt", `correct uri, user and password of provider "libvirt" in the plugin's configuration`, "%s", l.Err)
 	default:
-		a.problem("libvirt", "systemctl enable --now libvirtd", "%s", l.Err)
+		a.problem("libvirt", f.System.start(), "%s", l.Err)
 	}
 }
 
@@ -128,22 +129,24 @@ func (a *findings) qemuUser(f Facts) {
 		a.ok(subject, "libvirt does not say who QEMU runs as")
 	case runs.User == 0:
 		a.ok(subject, "QEMU runs as root")
-	case f.Libvirt.Facts.VirtioFS:
-		a.ok(subject, "QEMU runs as %s; guests see directories by virtiofsd, which runs as root", f.Libvirt.UserName)
-	default:
-		a.warn(subject, `write user = "root" and group = "root" into /etc/libvirt/qemu.conf, then systemctl restart libvirtd; or install virtiofsd`,
-			"QEMU runs as %s, and guests see directories by 9p: not what only root may read, as secrets are", f.Libvirt.UserName)
+	default: // what that means for directories is told of them
+		a.ok(subject, "QEMU runs as %s", f.Libvirt.UserName)
 	}
 }
 
 func (a *findings) shares(f Facts) {
 	const subject = "directories in guests"
-	const install = "apt install virtiofsd (in Debian 12 it comes with qemu-system-common)"
+	install := f.System.virtiofsd()
 	switch {
+	case f.Libvirt.Facts.VirtioFS && f.NineP == nil && f.Libvirt.Runs.User > 0:
+		a.ok(subject, "virtiofs; tasks that ask for 9p are refused, which takes a QEMU that is root")
 	case f.Libvirt.Facts.VirtioFS && f.NineP == nil:
 		a.ok(subject, "virtiofs, and 9p for tasks that ask for it")
 	case f.Libvirt.Facts.VirtioFS:
 		a.ok(subject, "virtiofs; no 9p: %s", f.NineP)
+	case f.NineP == nil && f.Libvirt.Runs.User > 0:
+		a.problem(subject, install+`; or write user = "root" and group = "root" into /etc/libvirt/qemu.conf, then `+f.System.restart(),
+			"there is no virtiofsd, and by 9p QEMU, which runs as %s, cannot read what only root may: every task is refused", f.Libvirt.UserName)
 	case f.NineP == nil:
 		a.warn(subject, install, "9p alone, which the kernels of Debian's and Red Hat's cloud images do not have")
 	default:
@@ -159,13 +162,13 @@ func (a *findings) qemuImg(s Settings, f Facts) {
 	}
 	switch {
 	case f.QemuImg != nil:
-		a.problem(subject, "apt install qemu-utils", "no disk can be filled: %s", f.QemuImg)
+		a.problem(subject, f.System.install("qemu-utils", "qemu-img"), "no disk can be filled: %s", f.QemuImg)
 	case f.Prlimit != nil:
-		a.problem(subject, "apt install util-linux", "it runs below prlimit alone: %s", f.Prlimit)
+		a.problem(subject, f.System.install("util-linux", "util-linux"), "it runs below prlimit alone: %s", f.Prlimit)
 	case f.QemuImgRBD == nil:
 		a.ok(subject, "it is there, with its driver for Ceph")
 	case ceph:
-		a.problem(subject, "apt install qemu-block-extra", "it has no driver for Ceph, and there are pools in Ceph: %s", f.QemuImgRBD)
+		a.problem(subject, f.System.install("qemu-block-extra", "qemu-kvm-block-rbd"), "it has no driver for Ceph, and there are pools in Ceph: %s", f.QemuImgRBD)
 	default:
 		a.ok(subject, "it is there, without its driver for Ceph, which no pool needs")
 	}

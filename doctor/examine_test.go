@@ -2,10 +2,12 @@ package doctor
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -45,6 +47,7 @@ func healthy() (*Settings, *Facts) {
 		Ceph:        map[string]error{},
 		Firewall:    Firewall{Chains: true},
 		Kernel:      Kernel{Forwarding: true, Cgroups: 2, Shares: true},
+		Now:         time.Unix(1_700_010_000, 0),
 		Guests: LibvirtGuests{Active: true, File: "/etc/default/libvirt-guests", Set: map[string]string{
 			"ON_SHUTDOWN": "shutdown", "ON_BOOT": "ignore", "PARALLEL_SHUTDOWN": "10",
 		}},
@@ -102,17 +105,32 @@ func TestBrokenHosts(t *testing.T) {
 		{"no libvirt", func(_ *Settings, f *Facts) { f.Libvirt.Err = errNot }, Problem, "libvirt", "it is not there", "systemctl enable --now libvirtd"},
 		{"a wrong password", func(_ *Settings, f *Facts) { f.Libvirt.Err = errors.New("libvirt refuses to open it") }, Problem, "libvirt", "refuses", "password"},
 		{"neither libvirt nor KVM", func(_ *Settings, f *Facts) { f.Libvirt.Err, f.CPU.Device = errNot, errNot }, Warning, "KVM", "/dev/kvm cannot", "modprobe"},
-		{"9p for another user", func(_ *Settings, f *Facts) { asUser(f); f.Libvirt.Facts.VirtioFS = false }, Warning, "QEMU's user", "libvirt-qemu", "qemu.conf"},
+		{"9p for another user", func(_ *Settings, f *Facts) { asUser(f); f.Libvirt.Facts.VirtioFS = false }, Problem, "directories in guests", "runs as libvirt-qemu, cannot read what only root may: every task is refused", "apt install virtiofsd (in Debian 12 it comes with qemu-system-common); or write user"},
 		{"9p alone", func(_ *Settings, f *Facts) { f.Libvirt.Facts.VirtioFS = false }, Warning, "directories in guests", "9p alone", "virtiofsd"},
 		{"neither", func(_ *Settings, f *Facts) { f.Libvirt.Facts.VirtioFS, f.NineP = false, errNot }, Problem, "directories in guests", "no VM starts", "virtiofsd"},
 		{
 			"AppArmor", func(_ *Settings, f *Facts) {
-				f.Security.Denied = []Denial{{"libvirt-1", "/proc/x"}, {"libvirt-1", "/pool/a/b.qcow2"}}
+				f.Security.Denied = []Denial{{Profile: "libvirt-1", Path: "/proc/x"}, {Profile: "libvirt-1", Path: "/pool/a/b.qcow2", Mask: "wrc"}}
 			},
-			Problem, "confinement", "AppArmor has refused /pool/a/b.qcow2 (profile libvirt-1)", "'/pool/a/** rwk,' into /etc/apparmor.d/local/abstractions/libvirt-qemu",
+			Problem, "confinement", "AppArmor has refused /pool/a/b.qcow2 (profile libvirt-1)",
+			`docs/apparmor.md says; if they do, write '"/pool/a/b.qcow2" rw,' into /etc/apparmor.d/local/abstractions/libvirt-qemu`,
 		},
 		{
-			"AppArmor and Nomad's directory", func(_ *Settings, f *Facts) { f.Security.Denied = []Denial{{"virtiofsd", "/opt/nomad/data/alloc/x"}} },
+			"AppArmor, just now and long ago", func(_ *Settings, f *Facts) {
+				f.Security.Denied = []Denial{denial("/pool/new", f.Now.Add(-time.Minute)), denial("/pool/old", f.Now.Add(-2*time.Hour))}
+			},
+			Problem, "confinement", "refused /pool/new", "\"/pool/new\" r,",
+		},
+		{
+			"AppArmor, long ago", func(_ *Settings, f *Facts) {
+				f.Security.Denied = []Denial{denial("/pool/older", f.Now.Add(-3*time.Hour)), denial("/pool/old", f.Now.Add(-2*time.Hour))}
+			},
+			Warning, "confinement", "refused /pool/old (profile libvirt-1) at 2023-11-14T23:00:00Z, and nothing of the driver's since", "nothing, if that was mended",
+		},
+		{
+			"AppArmor and Nomad's directory", func(_ *Settings, f *Facts) {
+				f.Security.Denied = []Denial{{Profile: "virtiofsd", Path: "/opt/nomad/data/alloc/x"}}
+			},
 			Problem, "confinement", "/opt/nomad/data/alloc/x", "of that profile",
 		},
 		{"a log that cannot be read", func(_ *Settings, f *Facts) { f.Security.Log = errNot }, Warning, "confinement", "kernel's log: it is not there", "sudo"},
@@ -120,13 +138,24 @@ func TestBrokenHosts(t *testing.T) {
 			"SELinux", func(_ *Settings, f *Facts) {
 				f.Libvirt.Runs.Confined = []string{"selinux"}
 				f.Security = Security{Enforcing: true, Label: "system_u:object_r:var_lib_t:s0"}
-			}, Warning, "confinement", `/opt/nomad/data is labelled "system_u:object_r:var_lib_t:s0"`, "restorecon -R /opt/nomad/data",
+			}, Warning, "confinement", `in /opt/nomad/data/alloc is labelled "system_u:object_r:var_lib_t:s0"`, "virt_content_t '/opt/nomad/data/alloc(/.*)?' && restorecon -R /opt/nomad/data/alloc",
 		},
 		{"no qemu-img", func(_ *Settings, f *Facts) { f.QemuImg = errNot }, Problem, "qemu-img", "it is not there", "qemu-utils"},
 		{"no prlimit", func(_ *Settings, f *Facts) { f.Prlimit = errNot }, Problem, "qemu-img", "prlimit", "util-linux"},
 		{"no driver for Ceph", func(s *Settings, f *Facts) { inCeph(s); f.QemuImgRBD = errNot }, Problem, "qemu-img", "no driver for Ceph", "qemu-block-extra"},
 		{"Ceph is away", func(s *Settings, f *Facts) { inCeph(s); f.Ceph["ceph"] = errNot }, Problem, "pool ceph", "it is not there", "docs/storage.md"},
-		{"a pool that is elsewhere", func(_ *Settings, f *Facts) { f.Libvirt.Pools["local"] = PoolState{Err: errNot} }, Problem, "pool local", "it is not there", "virsh pool-undefine local"},
+		{"a pool that libvirt cannot tell of", func(_ *Settings, f *Facts) { f.Libvirt.Pools["local"] = PoolState{Err: errNot} }, Problem, "pool local", "it is not there", "virsh pool-info local"},
+		{
+			"a pool that is elsewhere", func(_ *Settings, f *Facts) {
+				f.Libvirt.Pools["local"] = PoolState{Err: fmt.Errorf("looking: %w", hypervisor.OtherPoolError{Reason: "is at /other", Path: "/other"})}
+			},
+			Problem, "pool local", "is at /other", `another name in storage_pools of the plugin's configuration, or path = "/other"`,
+		},
+		{"no such filter", func(s *Settings, f *Facts) { s.NWFilter, f.Libvirt.NWFilter = "none-such", errNot }, Problem, "nwfilter", "it is not there", "nwfilter-define"},
+		{"no libvirt, modular", func(_ *Settings, f *Facts) { f.Libvirt.Err, f.System.Modular = errNot, true }, Problem, "libvirt", "it is not there", "systemctl enable --now virtqemud.socket"},
+		{"virtqemud has not noticed", func(_ *Settings, f *Facts) { f.Libvirt.Facts.Accel, f.System.Modular = vm.TCG, true }, Warning, "KVM", "libvirt offers none", "systemctl restart virtqemud,"},
+		{"no qemu-img on Red Hat's", func(_ *Settings, f *Facts) { f.QemuImg, f.System.RedHat = errNot, true }, Problem, "qemu-img", "it is not there", "dnf install qemu-img"},
+		{"no virtiofsd on Red Hat's", func(_ *Settings, f *Facts) { f.Libvirt.Facts.VirtioFS, f.NineP, f.System.RedHat = false, errNot, true }, Problem, "directories in guests", "no VM starts", "dnf install virtiofsd"},
 		{"a pool whose file system is not mounted", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{Missing: true} }, Problem, "pool local", "directory /pool is not there", "mkdir -p /pool"},
 		{"a pool that is a file", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{Err: errNot} }, Problem, "pool local", "it is not there", "storage_pools"},
 		{"a pool that is read-only", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{ReadOnly: true} }, Problem, "pool local", "read-only", "remount,rw /pool"},
@@ -151,9 +180,9 @@ func TestBrokenHosts(t *testing.T) {
 		{"no control groups", func(_ *Settings, f *Facts) { f.Kernel.Cgroups = 0 }, Warning, "cgroups", "there are none", "mount"},
 		{"no shares of CPUs", func(_ *Settings, f *Facts) { f.Kernel.Shares = false }, Warning, "cgroups", "without the controller cpu", "cgroup_disable"},
 		{"no systemd", func(_ *Settings, f *Facts) { f.Guests.Err = errNot }, Warning, "host's shutdown", "is not known: it is", "libvirt-guests"},
-		{"no libvirt-guests", func(_ *Settings, f *Facts) { f.Guests = LibvirtGuests{} }, Warning, "host's shutdown", "are killed", "enable --now libvirt-guests"},
-		{"guests are saved", func(_ *Settings, f *Facts) { delete(f.Guests.Set, "ON_SHUTDOWN") }, Warning, "host's shutdown", "saves guests", "ON_SHUTDOWN=shutdown into /etc/default"},
-		{"guests are started twice", func(_ *Settings, f *Facts) { delete(f.Guests.Set, "ON_BOOT") }, Warning, "host's shutdown", "starts VMs at boot", "ON_BOOT=ignore"},
+		{"no libvirt-guests", func(_ *Settings, f *Facts) { f.Guests.Active = false }, Warning, "host's shutdown", "are killed", "enable --now libvirt-guests"},
+		{"guests are saved", func(_ *Settings, f *Facts) { f.Guests.Set["ON_SHUTDOWN"] = "suspend" }, Warning, "host's shutdown", "saves guests", "ON_SHUTDOWN=shutdown into /etc/default"},
+		{"guests are started twice", func(_ *Settings, f *Facts) { f.Guests.Set["ON_BOOT"] = "start" }, Warning, "host's shutdown", "starts VMs at boot", "ON_BOOT=ignore"},
 		{"guests are shut down one by one", func(_ *Settings, f *Facts) { f.Guests.Set["PARALLEL_SHUTDOWN"] = "0" }, Warning, "host's shutdown", "one after another", "PARALLEL_SHUTDOWN=10"},
 		{"no memory for QEMU", func(s *Settings, _ *Facts) { s.Agent.Reserved = vm.GiB }, Warning, "memory", "of 64GiB, 1GiB are not for tasks", "memory = 3120"},
 		{"no memory for emulators", func(_ *Settings, f *Facts) { f.Libvirt.Facts.Accel = vm.TCG }, Warning, "memory", "about 30%", "memory = 15123"},
@@ -178,6 +207,21 @@ func TestBrokenHosts(t *testing.T) {
 			}
 			t.Errorf("want a %s of %s that says %q and %q, the complaints are: %+v", test.status, test.subject, test.found, test.mend, complaints)
 		})
+	}
+}
+
+func denial(path string, at time.Time) Denial {
+	return Denial{Profile: "libvirt-1", Path: path, Mask: "r", At: at}
+}
+
+// What is not known of libvirt is not told otherwise in another line.
+func TestKVMIsJudgedOnceWithoutLibvirt(t *testing.T) {
+	s, f := healthy()
+	f.Libvirt = Libvirt{Err: errNot}
+	for _, finding := range Examine(*s, *f) {
+		if strings.Contains(finding.Found, "emulated") {
+			t.Errorf("libvirt is away and /dev/kvm is there: %+v, want no word of emulation", finding)
+		}
 	}
 }
 
@@ -212,12 +256,17 @@ func TestWhatIsNoComplaint(t *testing.T) {
 			f.Libvirt.Runs.Confined = []string{"selinux"}
 			f.Security = Security{Enforcing: true, Label: "system_u:object_r:svirt_image_t:s0"}
 		},
+		"SELinux, and an agent that says nothing of its directories": func(s *Settings, f *Facts) {
+			f.Libvirt.Runs.Confined, s.Agent.DataDir = []string{"selinux"}, ""
+			f.Security = Security{Enforcing: true}
+		},
+		"a filter that there is":      func(s *Settings, _ *Facts) { s.NWFilter = "clean-traffic" },
 		"libvirt's nftables back end": func(_ *Settings, f *Facts) { f.Firewall = Firewall{IPTables: errNot, Table: true} },
 		"that back end, and no network yet": func(_ *Settings, f *Facts) {
 			f.Firewall = Firewall{IPTables: errNot, Backend: "nftables"}
 		},
 		"AppArmor that refuses what is none of ours": func(_ *Settings, f *Facts) {
-			f.Security.Denied = []Denial{{"libvirt-1", "/pools/x"}}
+			f.Security.Denied = []Denial{{Profile: "libvirt-1", Path: "/pools/x"}}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -233,13 +282,13 @@ func TestWhatIsNoComplaint(t *testing.T) {
 }
 
 func TestPrint(t *testing.T) {
-	all := []Finding{{OK, "one", "is well", ""}, {Warning, "another", "is so so", "do it"}, {Problem, "a", "is bad", "b & c"}}
+	all := []Finding{{OK, "one", "is well", ""}, {Warning, "another", "is so\nso", "do\nit"}, {Problem, "a", "is bad", "b & c"}}
 	var text, machine strings.Builder
 	if err := errors.Join(Print(&text, all), PrintJSON(&machine, all[1:])); err != nil {
 		t.Fatal(err)
 	}
 	const wantText = `ok       one      is well
-warning  another  is so so; to mend: do it
+warning  another  is so; so; to mend: do; it
 problem  a        is bad; to mend: b & c
 `
 	const wantJSON = `{
@@ -248,8 +297,8 @@ problem  a        is bad; to mend: b & c
     {
       "status": "warning",
       "subject": "another",
-      "found": "is so so",
-      "mend": "do it"
+      "found": "is so\nso",
+      "mend": "do\nit"
     },
     {
       "status": "problem",

@@ -3,28 +3,30 @@ package doctor
 import (
 	"errors"
 	"os/exec"
-	"path/filepath"
-	"strings"
 
 	"nomad-driver-virt/vm"
 )
 
 func (a *findings) acceleration(s Settings, f Facts) {
 	const subject = "KVM"
-	kvm := f.Libvirt.Facts.Accel == vm.KVM
-	if f.Libvirt.Err != nil {
-		kvm = f.CPU.Device == nil
-	}
 	switch {
 	case s.Acceleration == "tcg":
 		a.ok(subject, `guests are emulated (TCG), which is slow: acceleration = "tcg" asks for that`)
-	case kvm:
+	case hasKVM(f):
 		a.ok(subject, "guests are executed by KVM%s", f.CPU.by())
 	case s.Acceleration == "kvm":
-		a.problem(subject, f.CPU.mend(), `acceleration = "kvm" asks for it, and %s`, f.CPU.why())
+		a.problem(subject, f.mendKVM(), `acceleration = "kvm" asks for it, and %s`, f.CPU.why())
 	default:
-		a.warn(subject, f.CPU.mend(), "guests are emulated (TCG), which is many times slower: %s", f.CPU.why())
+		a.warn(subject, f.mendKVM(), "guests are emulated (TCG), which is many times slower: %s", f.CPU.why())
 	}
+}
+
+// hasKVM tells whether libvirt offers it, or would once it answers.
+func hasKVM(f Facts) bool {
+	if f.Libvirt.Err != nil {
+		return f.CPU.Device == nil
+	}
+	return f.Libvirt.Facts.Accel == vm.KVM
 }
 
 func (c CPU) by() string {
@@ -45,8 +47,8 @@ func (c CPU) why() string {
 	return "libvirt offers none, though /dev/kvm is there"
 }
 
-func (c CPU) mend() string {
-	switch {
+func (f Facts) mendKVM() string {
+	switch c := f.CPU; {
 	case c.X86 && c.Flag == "":
 		return "turn virtualization on (VT-x, AMD-V) in the firmware's settings; in a VM, nested virtualization on its host"
 	case c.Device != nil && c.Flag == "svm":
@@ -56,58 +58,7 @@ func (c CPU) mend() string {
 	case c.Device != nil:
 		return "modprobe kvm"
 	}
-	return "systemctl restart libvirtd, which looks for it when it starts"
-}
-
-func (a *findings) confinement(s Settings, f Facts) {
-	const subject = "confinement"
-	confined := strings.Join(f.Libvirt.Runs.Confined, ", ")
-	if denial, is := inTheWay(f.Security.Denied, nomadDirectories(s)); is {
-		a.problem(subject, denial.mend(), "AppArmor has refused %s (profile %s)", denial.Path, denial.Profile)
-		return
-	}
-	switch {
-	case confined == "":
-		a.ok(subject, "neither AppArmor nor SELinux keeps QEMU from files")
-	case confined == "selinux" && f.Security.Enforcing && s.Agent != nil && !readableLabel(f.Security.Label):
-		dir := filepath.Clean(s.Agent.DataDir)
-		a.warn(subject, "semanage fcontext -a -t svirt_image_t '"+dir+"(/.*)?' && restorecon -R "+dir,
-			"SELinux confines QEMU, and %s is labelled %q, which it may not read", dir, f.Security.Label)
-	case f.Security.Log != nil:
-		a.warn(subject, "sudo nomad-driver-virt doctor", "%s confines QEMU; whether it has refused anything is in the kernel's log: %s", confined, f.Security.Log)
-	default:
-		a.ok(subject, "%s confines QEMU, and has refused it none of the driver's directories", confined)
-	}
-}
-
-// inTheWay finds a refusal that is about one of some directories.
-func inTheWay(denied []Denial, dirs []string) (Denial, bool) {
-	for _, d := range denied {
-		for _, dir := range dirs {
-			if d.Path == dir || strings.HasPrefix(d.Path, dir+"/") {
-				return d, true
-			}
-		}
-	}
-	return Denial{}, false
-}
-
-func (d Denial) mend() string {
-	file := "/etc/apparmor.d/local/abstractions/libvirt-qemu"
-	if !strings.HasPrefix(d.Profile, "libvirt-") {
-		file = "the file of that profile in /etc/apparmor.d/local"
-	}
-	return "write '" + filepath.Dir(d.Path) + "/** rwk,' into " + file + ", then systemctl reload apparmor"
-}
-
-// readableLabel tells a label that SELinux lets QEMU read.
-func readableLabel(label string) bool {
-	for _, kind := range []string{"svirt_image_t", "virt_content_t", "container_file_t"} {
-		if strings.Contains(label, ":"+kind+":") {
-			return true
-		}
-	}
-	return false
+	return f.System.restart() + ", which looks for it when it starts"
 }
 
 func (a *findings) networks(f Facts) {
@@ -138,9 +89,21 @@ func (a *findings) networks(f Facts) {
 
 func (n Network) addresses() string {
 	if len(n.Ranges) == 0 {
-		return "; it gives out no addresses, so that ports need an address of the job's"
+		return "; it gives out no addresses: a guest's is the job's, or is found by its agent or ARP"
 	}
 	return ", and gives out addresses of " + n.Gateway.Masked().String()
+}
+
+func (a *findings) filter(s Settings, f Facts) {
+	const subject = "nwfilter"
+	switch {
+	case s.NWFilter == "": // VMs are not filtered, as by default
+	case f.Libvirt.NWFilter != nil:
+		a.problem(subject, "write one that there is into the plugin's configuration (nwfilter), or define it: virsh nwfilter-define",
+			"%s", f.Libvirt.NWFilter)
+	default:
+		a.ok(subject, "libvirt has the filter %s", s.NWFilter)
+	}
 }
 
 func (a *findings) firewall(f Facts) {
@@ -148,7 +111,7 @@ func (a *findings) firewall(f Facts) {
 	w := f.Firewall
 	switch {
 	case w.NFT != nil:
-		a.problem(subject, orModule(w.NFT, "apt install nftables", "modprobe nf_tables"), "no port can be published: %s", w.NFT)
+		a.problem(subject, orModule(w.NFT, f.System.install("nftables", "nftables"), "modprobe nf_tables"), "no port can be published: %s", w.NFT)
 	case w.Table && w.Chains:
 		a.ok(subject, "nftables is there; libvirt filters by it, and has rules in iptables, too")
 	case w.Table:
@@ -156,7 +119,7 @@ func (a *findings) firewall(f Facts) {
 	case w.Chains:
 		a.ok(subject, "nftables is there, and libvirt filters by iptables")
 	case w.IPTables != nil && w.Backend != "nftables":
-		a.warn(subject, orModule(w.IPTables, "apt install iptables", "modprobe ip_tables"),
+		a.warn(subject, orModule(w.IPTables, f.System.install("iptables", "iptables-nft"), "modprobe ip_tables"),
 			"libvirt filters by iptables, if it is not told otherwise, and starts no NAT network without: %s", w.IPTables)
 	default:
 		a.ok(subject, "nftables is there; libvirt has no rules now")
@@ -202,11 +165,7 @@ func (a *findings) kernel(f Facts) {
 func (a *findings) libvirtGuests(f Facts) {
 	const subject = "host's shutdown"
 	g := f.Guests
-	file := g.File
-	if file == "" {
-		file = "/etc/default/libvirt-guests"
-	}
-	set := func(line string) string { return "write " + line + " into " + file }
+	set := func(line string) string { return "write " + line + " into " + g.File }
 	switch {
 	case g.Err != nil:
 		a.warn(subject, "systemctl status libvirt-guests",

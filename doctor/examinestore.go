@@ -1,8 +1,10 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
 
+	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/vm"
 )
 
@@ -36,7 +38,7 @@ func (a *findings) directoryPool(p Pool, f Facts) {
 	free := percent(d.Free, d.Size)
 	switch {
 	case has.Err != nil:
-		a.problem(subject, "virsh pool-destroy "+p.Name+"; virsh pool-undefine "+p.Name, "%s", has.Err)
+		a.problem(subject, mendPool(p, has.Err), "%s", has.Err)
 	case d.Missing && has.Defined:
 		a.problem(subject, "mount its file system; if it is gone for good: mkdir -p "+p.Path, "its directory %s is not there", p.Path)
 	case d.Missing:
@@ -56,6 +58,19 @@ func (a *findings) directoryPool(p Pool, f Facts) {
 	default:
 		a.ok(subject, "%s, %s of %s are free", p.Path, d.Free, d.Size)
 	}
+}
+
+// mendPool mends what libvirt says of a pool. One that is somebody else's stays.
+func mendPool(p Pool, err error) string {
+	var other hypervisor.OtherPoolError
+	if !errors.As(err, &other) {
+		return "virsh pool-info " + p.Name
+	}
+	mend := "give the pool another name in storage_pools of the plugin's configuration"
+	if other.Path != "" {
+		mend += fmt.Sprintf(", or path = %q", other.Path)
+	}
+	return mend
 }
 
 func percent(part, of vm.Bytes) int {
@@ -81,7 +96,7 @@ func (a *findings) memory(s Settings, f Facts) {
 		total = s.Agent.Memory
 	}
 	beside, how := vm.Bytes(besideTCG), "emulated"
-	if f.Libvirt.Facts.Accel == vm.KVM && s.Acceleration != "tcg" {
+	if hasKVM(f) && s.Acceleration != "tcg" {
 		beside, how = besideKVM, "with KVM"
 	}
 	// So much that what is left has room for guests and for what is beside them.

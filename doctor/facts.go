@@ -1,6 +1,8 @@
 package doctor
 
 import (
+	"time"
+
 	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/vm"
@@ -9,7 +11,9 @@ import (
 // Facts is what was found on a host. Of what could not be looked at, an error says
 // why.
 type Facts struct {
-	Root bool // whether this runs as root
+	Root   bool      // whether this runs as root
+	System System    // how this host is mended
+	Now    time.Time // when this was found
 
 	CPU        CPU
 	Libvirt    Libvirt
@@ -29,6 +33,12 @@ type Facts struct {
 	Plugin   Plugin
 }
 
+// System is what mends depend on.
+type System struct {
+	RedHat  bool // it is of that family: dnf installs packages, settings are in /etc/sysconfig
+	Modular bool // libvirt is several daemons, of which virtqemud has the VMs
+}
+
 // CPU is what the processor and the kernel have for KVM.
 type CPU struct {
 	Flag   string // "vmx" or "svm"
@@ -45,6 +55,7 @@ type Libvirt struct {
 	UserName      string // of whom QEMU runs as
 	Networks      []Network
 	Pools         map[string]PoolState // by name
+	NWFilter      error                // why the configured one cannot be used
 }
 
 // Network is a network of libvirt's.
@@ -65,13 +76,18 @@ type Security struct {
 	// the kernel's log reaches back.
 	Denied []Denial
 	Log    error // why it cannot be read
-	// Enforcing tells that SELinux is, and Label what Nomad's directory has.
+	// Enforcing tells that SELinux is, and Label what the directory of Nomad's
+	// allocations has.
 	Enforcing bool
 	Label     string
 }
 
 // Denial is a refusal of AppArmor's.
-type Denial struct{ Profile, Path string }
+type Denial struct {
+	Profile, Path string
+	Mask          string    // what was refused, as AppArmor writes it
+	At            time.Time // the last one of these; zero: not known
+}
 
 // Directory is a directory of the host.
 type Directory struct {

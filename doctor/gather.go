@@ -14,10 +14,10 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
-	"nomad-driver-virt/systemd"
 	"nomad-driver-virt/vm"
 )
 
@@ -25,12 +25,14 @@ import (
 func Gather(ctx context.Context, s Settings) Facts {
 	f := Facts{
 		Root:   os.Geteuid() == 0,
+		Now:    time.Now(),
+		System: gatherSystem("/"),
 		CPU:    gatherCPU(),
 		Memory: totalMemory(),
 		Kernel: gatherKernel(),
-		Guests: gatherGuests(ctx),
 		Ceph:   make(map[string]error),
 	}
+	f.Guests = gatherGuests(ctx, "/", f.System)
 	f.Libvirt = gatherLibvirt(ctx, s)
 	f.Security = gatherSecurity(s)
 	f.Firewall = gatherFirewall(ctx)
@@ -121,33 +123,6 @@ func gatherCgroups(path string) (version int, shares bool) {
 	}
 	entries, _ := os.ReadDir(path)
 	return min(len(entries), 1), false
-}
-
-// guestsFiles are where distributions keep the settings of libvirt-guests.
-var guestsFiles = []string{"/etc/default/libvirt-guests", "/etc/sysconfig/libvirt-guests"}
-
-func gatherGuests(ctx context.Context) LibvirtGuests {
-	var g LibvirtGuests
-	g.Active, g.Err = systemd.Active(ctx, "libvirt-guests.service")
-	for _, file := range guestsFiles {
-		if content, err := os.ReadFile(file); err == nil {
-			g.File, g.Set = file, settingsOf(string(content))
-			break
-		}
-	}
-	return g
-}
-
-// settingsOf reads a file of shell variables.
-func settingsOf(content string) map[string]string {
-	set := make(map[string]string)
-	for line := range strings.Lines(content) {
-		name, value, is := strings.Cut(strings.TrimSpace(line), "=")
-		if is && !strings.HasPrefix(name, "#") {
-			set[name] = strings.Trim(value, `"'`)
-		}
-	}
-	return set
 }
 
 // gatherDirectories looks at those that the settings name.

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -18,14 +19,14 @@ func TestDenials(t *testing.T) {
 		{
 			"QEMU and a disk",
 			`5,1234,9876,-;audit: type=1400 audit(1700000000.1:99): apparmor="DENIED" operation="open" class="file" ` +
-				`profile="libvirt-1d020dfc-2831-45e8-865f-bce467a8223f" name="/mnt/pool/a.qcow2" pid=1 comm="qemu-system-x86" requested_mask="r"`,
-			Denial{"libvirt-1d020dfc-2831-45e8-865f-bce467a8223f", "/mnt/pool/a.qcow2"},
+				`profile="libvirt-1d020dfc-2831-45e8-865f-bce467a8223f" name="/mnt/pool/a.qcow2" pid=1 comm="qemu-system-x86" requested_mask="wr" denied_mask="r"`,
+			Denial{"libvirt-1d020dfc-2831-45e8-865f-bce467a8223f", "/mnt/pool/a.qcow2", "r", time.Unix(1_700_000_000, 0)},
 			true,
 		},
 		{
 			"the helper, and a path with a space",
 			`type=AVC msg=audit(1.1:9): apparmor="DENIED" operation="open" profile="virt-aa-helper" name=2F6D6E742F6120622E696D67 pid=1`,
-			Denial{"virt-aa-helper", "/mnt/a b.img"},
+			Denial{"virt-aa-helper", "/mnt/a b.img", "", time.Unix(1, 0)},
 			true,
 		},
 		{"another program", `apparmor="DENIED" profile="/usr/sbin/ntpd" name="/mnt/pool/a"`, Denial{}, false},
@@ -38,6 +39,17 @@ func TestDenials(t *testing.T) {
 				t.Errorf("got %+v, %t, want %+v, %t", got, is, test.want, test.is)
 			}
 		})
+	}
+}
+
+func TestDenialsOfAKindAreOne(t *testing.T) {
+	first, last := denial("/a", time.Unix(1, 0)), denial("/a", time.Unix(3, 0))
+	var all []Denial
+	for _, d := range []Denial{first, denial("/b", time.Unix(2, 0)), last, first} {
+		all = withDenial(all, d)
+	}
+	if diff := cmp.Diff([]Denial{last, denial("/b", time.Unix(2, 0))}, all); diff != "" {
+		t.Errorf("the denials (-want +got):\n%s", diff)
 	}
 }
 

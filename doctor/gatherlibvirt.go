@@ -49,6 +49,9 @@ func (l *Libvirt) ask(ctx context.Context, host *hypervisor.Host, s Settings) (e
 	if l.Facts, err = host.Facts(ctx, "", ""); err != nil {
 		return err
 	}
+	if s.NWFilter != "" {
+		l.NWFilter = host.HasNWFilter(ctx, s.NWFilter)
+	}
 	networks, err := host.NetworkStates(ctx)
 	if err != nil {
 		return err

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,18 +28,41 @@ func gatherSecurity(s Settings) Security {
 		messages, found.Log = append(messages, audited...), nil
 	}
 	for _, m := range messages {
-		if d, is := denialIn(m); is && !slices.Contains(found.Denied, d) {
-			found.Denied = append(found.Denied, d)
+		if d, is := denialIn(m); is {
+			found.Denied = withDenial(found.Denied, d)
 		}
 	}
 	found.Enforcing = isOne(selinuxEnforces)
 	if s.Agent != nil && s.Agent.DataDir != "" {
-		label := make([]byte, 256)
-		if n, err := unix.Getxattr(s.Agent.DataDir, "security.selinux", label); err == nil {
-			found.Label = strings.TrimRight(string(label[:n]), "\x00")
+		found.Label = labelOf(allocations(s))
+		if found.Label == "" { // it is made by the client, of its parent's label
+			found.Label = labelOf(s.Agent.DataDir)
 		}
 	}
 	return found
+}
+
+// withDenial adds a refusal, or takes it for the last one of its kind.
+func withDenial(all []Denial, d Denial) []Denial {
+	same := func(o Denial) bool { return o.Profile == d.Profile && o.Path == d.Path && o.Mask == d.Mask }
+	i := slices.IndexFunc(all, same)
+	switch {
+	case i < 0:
+		return append(all, d)
+	case d.At.After(all[i].At):
+		all[i].At = d.At
+	}
+	return all
+}
+
+// labelOf is what SELinux knows a file by; "": it has no label.
+func labelOf(path string) string {
+	label := make([]byte, 256)
+	n, err := unix.Getxattr(path, "security.selinux", label)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimRight(string(label[:n]), "\x00")
 }
 
 // kernelMessages reads the kernel's log: each read returns one message.
@@ -69,6 +94,8 @@ func kernelMessages() ([]string, error) {
 var (
 	ofLibvirt = regexp.MustCompile(`profile="((?:libvirt-[^"]+)|(?:[^"]*virt-aa-helper)|(?:[^"]*virtiofsd))"`)
 	pathNamed = regexp.MustCompile(` name=(?:"([^"]+)"|([0-9A-F]+))`)
+	refused   = regexp.MustCompile(` denied_mask="([^"]*)"`)
+	auditedAt = regexp.MustCompile(`audit\((\d+)\.\d+:\d+\)`) // in seconds of the epoch
 )
 
 // denialIn finds in a message what AppArmor has refused to libvirt's VMs. A path with
@@ -88,5 +115,14 @@ func denialIn(message string) (Denial, bool) {
 		}
 		path[1] = string(decoded)
 	}
-	return Denial{Profile: profile[1], Path: path[1]}, true
+	d := Denial{Profile: profile[1], Path: path[1]}
+	if mask := refused.FindStringSubmatch(message); mask != nil {
+		d.Mask = mask[1]
+	}
+	if at := auditedAt.FindStringSubmatch(message); at != nil {
+		if seconds, err := strconv.ParseInt(at[1], 10, 64); err == nil {
+			d.At = time.Unix(seconds, 0)
+		}
+	}
+	return d, true
 }

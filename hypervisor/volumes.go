@@ -59,16 +59,24 @@ func (h *Host) EnsureDirectoryPool(ctx context.Context, name, path string) error
 	})
 }
 
+// OtherPoolError says that libvirt has another pool by the name of a directory's.
+type OtherPoolError struct {
+	Reason string
+	Path   string // where libvirt's is; "": it is no directory
+}
+
+func (e OtherPoolError) Error() string { return e.Reason }
+
 // sameDirectory tells what is wrong with a pool that libvirt has by the name of a
 // directory's.
 func sameDirectory(is domxml.Pool, path string) error {
 	switch {
 	case is.Type != "dir":
-		return fmt.Errorf("libvirt has a pool of that name of type %s, the plugin's configuration says the directory %s; "+
-			"name the pool otherwise, or undefine libvirt's", is.Type, path)
+		return OtherPoolError{fmt.Sprintf("libvirt has a pool of that name of type %s, the plugin's configuration says the directory %s; "+
+			"name the pool otherwise, or undefine libvirt's", is.Type, path), ""}
 	case filepath.Clean(is.Path) != filepath.Clean(path):
-		return fmt.Errorf("libvirt has a pool of that name at %s, the plugin's configuration says %s; "+
-			"name the pool otherwise, or give it that path", is.Path, path)
+		return OtherPoolError{fmt.Sprintf("libvirt has a pool of that name at %s, the plugin's configuration says %s; "+
+			"name the pool otherwise, or give it that path", is.Path, path), is.Path}
 	}
 	return nil
 }
