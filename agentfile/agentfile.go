@@ -4,10 +4,14 @@
 package agentfile
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/hashicorp/hcl"
 )
@@ -68,7 +72,7 @@ func Read(pluginBlock string, paths ...string) (Agent, error) {
 			}
 			var f file
 			if err := hcl.Decode(&f, string(content)); err != nil {
-				return agent, fmt.Errorf("%s is no configuration of a Nomad agent: %w", name, err)
+				return agent, fmt.Errorf("%s is no configuration of a Nomad agent: %w", name, withoutText(err))
 			}
 			agent.take(f, pluginBlock)
 			agent.Files = append(agent.Files, name)
@@ -78,6 +82,24 @@ func Read(pluginBlock string, paths ...string) (Agent, error) {
 		agent.PluginDir = filepath.Join(agent.DataDir, "plugins")
 	}
 	return agent, nil
+}
+
+var position = regexp.MustCompile(`\d+:\d+`)
+
+// withoutText is an error of HCL's that shows nothing of the file: the parser shows
+// what it stumbles over, which is the secret where somebody has left out the quotes.
+func withoutText(err error) error {
+	text := err.Error()
+	if strings.Contains(text, ": root.") || errors.Is(err, strconv.ErrSyntax) { // it was read, and is of another type
+		return err
+	}
+	return fmt.Errorf("at %s it cannot be understood; is a text there without quotes, or a bracket missing?", position.FindString(text))
+}
+
+// isTemporary tells the files of editors, which Nomad does not read either.
+func isTemporary(name string) bool {
+	return strings.HasSuffix(name, "~") || strings.HasPrefix(name, ".#") ||
+		strings.HasPrefix(name, "#") && strings.HasSuffix(name, "#")
 }
 
 // filesOf lists the files that a path stands for.
@@ -95,7 +117,7 @@ func filesOf(path string) ([]string, error) {
 	}
 	var files []string
 	for _, e := range entries {
-		if !e.IsDir() && slices.Contains([]string{".hcl", ".json"}, filepath.Ext(e.Name())) {
+		if !e.IsDir() && !isTemporary(e.Name()) && slices.Contains([]string{".hcl", ".json"}, filepath.Ext(e.Name())) {
 			files = append(files, filepath.Join(path, e.Name()))
 		}
 	}

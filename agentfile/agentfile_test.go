@@ -3,6 +3,7 @@ package agentfile
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -39,7 +40,9 @@ func TestRead(t *testing.T) {
 		  }
 		}`)
 	two := write(t, filepath.Join(dir, "20-more.json"), `{"plugin_dir": "/opt/plugins", "client": {"max_kill_timeout": "3m", "memory_total_mb": 9000}}`)
-	write(t, filepath.Join(dir, "30-notes.txt"), "not { HCL")
+	for _, other := range []string{"30-notes.txt", ".#10-base.hcl", "10-base.hcl~", "#10-base.hcl#", ".10-base.hcl.swp"} {
+		write(t, filepath.Join(dir, other), "not { HCL")
+	}
 	other := write(t, filepath.Join(t.TempDir(), "other.hcl"), `plugin "nomad-driver-virt" { config { acceleration = "tcg" } }`)
 
 	plugin := map[string]any{
@@ -83,14 +86,33 @@ func TestReadSaysWhatIsWrong(t *testing.T) {
 	empty := t.TempDir()
 	broken := write(t, filepath.Join(t.TempDir(), "agent.hcl"), "client {\n  enabled = \n}")
 	number := write(t, filepath.Join(t.TempDir(), "agent.hcl"), `client { reserved { memory = "much" } }`)
+	kind := write(t, filepath.Join(t.TempDir(), "agent.hcl"), `client = "on"`)
 	for path, want := range map[string]string{
 		"/nowhere/agent.hcl": "no such file",
 		empty:                "holds no file *.hcl or *.json",
-		broken:               broken + " is no configuration of a Nomad agent: At 3:1",
-		number:               number + " is no configuration",
+		broken:               broken + " is no configuration of a Nomad agent: at 3:1 it cannot be understood",
+		number:               number + " is no configuration of a Nomad agent: strconv.ParseInt: parsing \"much\"",
+		kind:                 kind + " is no configuration of a Nomad agent: At 1:10: root.client: not an object",
 	} {
 		if got, err := Read(block, path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s was read as %+v with error %v, want one that says %q", path, got, err, want)
+		}
+	}
+}
+
+// The parser shows the word that it stumbles over.
+func TestNoSecretIsShownOfAFileThatCannotBeRead(t *testing.T) {
+	for name, content := range map[string]string{
+		"agent.hcl":   "plugin \"nomad-driver-virt\" {\n  config {\n    password = hushhush\n  }\n}",
+		"open.hcl":    "plugin \"nomad-driver-virt\" {\n  config {\n    password = \"hushhush\n  }\n}",
+		"colon.hcl":   "plugin \"nomad-driver-virt\" {\n  config {\n    password: \"hushhush\"\n  }\n}",
+		"two.hcl":     "plugin \"nomad-driver-virt\" {\n  config {\n    hush \"hushhush\"\n  password hushhush = 1 }\n}",
+		"agent.json":  "{\"plugin\": {\n\"password\": hushhush}}",
+	} {
+		path := write(t, filepath.Join(t.TempDir(), name), content)
+		_, err := Read(block, path)
+		if err == nil || strings.Contains(err.Error(), "hush") || !regexp.MustCompile(`at [0-9]+:[0-9]+ it cannot be understood`).MatchString(err.Error()) {
+			t.Errorf("%s: the error is %v, want one that says where, and shows nothing of the file", name, err)
 		}
 	}
 }
