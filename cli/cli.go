@@ -98,6 +98,9 @@ func parse(flags *flag.FlagSet, args []string, least, most int) ([]string, error
 		return nil, err
 	case err != nil:
 		return nil, usageError{err}
+	case slices.ContainsFunc(rest, isOption):
+		option := rest[slices.IndexFunc(rest, isOption)]
+		return nil, usagef("%s stands behind %q: options come first", option, rest[0])
 	case len(rest) < least:
 		return nil, usagef("an argument is missing")
 	case len(rest) > most:
@@ -106,6 +109,9 @@ func parse(flags *flag.FlagSet, args []string, least, most int) ([]string, error
 		return rest, nil
 	}
 }
+
+// isOption tells an option from an argument: - alone is the standard input.
+func isOption(arg string) bool { return len(arg) > 1 && arg[0] == '-' }
 
 // several is a flag that may be given several times.
 type several []string

@@ -49,7 +49,11 @@ func (f *libvirtFlags) host(ctx context.Context) (host *hypervisor.Host, leave f
 	if err != nil {
 		return nil, nil, err
 	}
-	if host, err = hypervisor.New(cmp.Or(f.uri, settings.URI)); err != nil {
+	host, err = hypervisor.New(cmp.Or(f.uri, settings.URI))
+	switch {
+	case err != nil && f.uri != "":
+		return nil, nil, usageError{err}
+	case err != nil:
 		return nil, nil, err
 	}
 	host.SetLogin(settings.User, settings.Password)

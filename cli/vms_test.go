@@ -142,6 +142,8 @@ func TestCommandLinesThatAreRefused(t *testing.T) {
 		{"list", "web"}, {"list", "-all"},
 		{"stats", "a", "b", "c"}, {"stats", "-interval", "0s"}, {"stats", "-interval", "long"},
 		{"console"}, {"console", "a", "b", "c"}, {"console", "-raw", "a"},
+		{"stats", "4c33", "-json"}, {"stats", "4c33", "-interval", "2s"}, {"console", "4c33", "-force"}, {"validate", "job.hcl", "-json"},
+		{"list", "-uri", "system"}, {"stats", "-uri", "qemu+ssh://other/system"}, {"console", "-uri", "qemu:///%", "4c33"},
 	} {
 		got := run(t, "", args...)
 		if got.Status != 2 || got.Out != "" || !strings.Contains(got.Errors, "Usage: nomad-driver-virt "+args[0]) {
