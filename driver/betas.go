@@ -3,6 +3,7 @@ package driver
 import (
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -68,9 +69,13 @@ func (c TaskConfig) translate() (TaskConfig, []string, error) {
 	if c.UseThinCopy {
 		holds = append(holds, "chained = true")
 	}
-	holds = append(holds, fmt.Sprintf("source { image = %q }", c.Image))
+	image := c.Image
 	c.Disks = []Disk{disk}
 	c.Image, c.PrimaryDiskSize, c.UseThinCopy = "", 0, false
-	return c, []string{"image, primary_disk_size and use_thin_copy are old names: write a disk block that holds " +
-		strings.Join(holds, ", ")}, nil
+	with := ""
+	if len(holds) > 0 {
+		with = " with " + strings.Join(holds, " and ")
+	}
+	return c, []string{"image, primary_disk_size and use_thin_copy are old names: write a block disk" + with +
+		", and in it a block source with image = " + strconv.Quote(image)}, nil
 }

@@ -26,7 +26,7 @@ const (
 	imageDisk   = "disk {\nsource {\nimage = \"a.img\"\n}\n}"
 	imageNeeds  = `config.disk[0].source.image: whether "a.img" is there, may be used, and is an image that fits`
 	bridgeNeeds = `config.network_interface[0].bridge.name: whether the node has bridge "virbr0"`
-	portsNeed   = bridgeNeeds + ", and how the guest's address is known there, which ports need"
+	portsNeed   = bridgeNeeds + ", and whether the guest's address is known there beforehand, or is found first, for its ports to be published"
 )
 
 func TestCheckFindsWhatEveryNodeWouldRefuse(t *testing.T) {
@@ -35,7 +35,7 @@ func TestCheckFindsWhatEveryNodeWouldRefuse(t *testing.T) {
 		problems                      []string
 	}{
 		{name: "nothing", config: blankDisk},
-		{name: "no disk", config: "", problems: []string{`config.disk: is missing; a VM needs one: disk { source { image = "…" } }`}},
+		{name: "no disk", config: "", problems: []string{`config.disk: is missing; a VM needs one: add a block disk, and in it a block source with image = "…"`}},
 		{
 			name:   "several things at once",
 			config: "hostname = \"a_b\"\nvcpus = 0\n" + "disk {\nsize = \"big\"\n}",

@@ -62,7 +62,7 @@ func interfaceNeeds(path string, n NetworkInterface, p *problems) {
 		p.addf(path+".macvtap.device", "whether the node has network device %q", n.Macvtap.Device)
 	case b == nil || b.Name == "":
 	case len(b.Ports) > 0 && b.Address == "":
-		p.addf(path+".bridge.name", "whether the node has bridge %q, and how the guest's address is known there, which ports need", b.Name)
+		p.addf(path+".bridge.name", "whether the node has bridge %q, and whether the guest's address is known there beforehand, or is found first, for its ports to be published", b.Name)
 	case b.Address != "":
 		p.addf(path+".bridge.address", "whether the node has bridge %q, and %s is free on its network", b.Name, b.Address)
 	default:

@@ -24,7 +24,7 @@ type source struct {
 // planDisks computes the disks of a VM, the primary one first.
 func planDisks(r request, name string, p *problems) []vm.Disk {
 	if len(r.task.Disks) == 0 {
-		p.addf("config.disk", "is missing; a VM needs one: disk { source { image = \"…\" } }")
+		p.addf("config.disk", "is missing; a VM needs one: add a block disk, and in it a block source with image = \"…\"")
 		return nil
 	}
 	primary := primaryDisk(r.task.Disks, p)

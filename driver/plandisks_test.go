@@ -279,7 +279,7 @@ func TestBaseIsAsLargeAsItsImage(t *testing.T) {
 
 func TestPlanRefusesDisks(t *testing.T) {
 	testRefusals(t, []refusal{
-		{name: "none", want: []string{`config.disk: is missing; a VM needs one: disk { source { image = "…" } }`}},
+		{name: "none", want: []string{`config.disk: is missing; a VM needs one: add a block disk, and in it a block source with image = "…"`}},
 		{name: "empty without a size", config: `disk {}`, want: []string{
 			"config.disk[0].size: is missing; an empty disk needs it",
 		}},

@@ -254,7 +254,7 @@ func planPort(n *drivers.TaskConfig, path, label string, p *problems) (vm.Port, 
 			return vm.Port{Label: label, Host: netip.AddrPortFrom(addr.Unmap(), uint16(m.Value)), Guest: uint16(to)}, true
 		}
 	}
-	known := "it has none: add network { port \"" + label + "\" { to = … } } to the group"
+	known := "it has none: add a block port \"" + label + "\", with to = …, to the group's network block"
 	if labels := allocatedLabels(n); len(labels) > 0 {
 		known = "it has: " + strings.Join(labels, ", ")
 	}

@@ -96,7 +96,7 @@ func TestPlanRefusesNetworks(t *testing.T) {
 			config: bridge(`name = "virbr0" ports = ["http"]`),
 			change: func(r *request) { r.nomad.Resources.Ports = nil },
 			want: []string{`config.network_interface[0].bridge.ports[0]: the group has no port "http"; ` +
-				`it has none: add network { port "http" { to = … } } to the group`},
+				`it has none: add a block port "http", with to = …, to the group's network block`},
 		},
 		{
 			name:   "a port twice",

@@ -53,8 +53,8 @@ var taskTables = []referenceTable{
 			wrong:   `default_user_authorized_ssh_key = "ssh-ed25519 AAAA\nssh-ed25519 BBBB" ` + oneDisk,
 		},
 		{
-			path: "mounts", initial: "[virtiofs, if the host has it](cloud-init.md#the-allocations-directories)", example: `"9p"`,
-			meaning: "`virtiofs` or `9p`: how the guest gets the allocation's directories.",
+			path: "mounts", initial: "[virtiofs, if the host has it, else 9p](cloud-init.md#the-allocations-directories)", example: `"9p"`,
+			meaning: "`virtiofs` or `9p`: how the guest gets the allocation's directories. 9p takes a QEMU that is root, else the task is refused.",
 			wrong:   `mounts = "nfs" ` + oneDisk,
 		},
 		{
@@ -135,7 +135,7 @@ var taskTables = []referenceTable{
 	{name: "old task names", rows: []attribute{
 		{
 			path: "image", initial: "none", example: `"debian-12.qcow2"`,
-			meaning: "`image = \"x\"` is now `disk { source { image = \"x\" } }`.",
+			meaning: "Now `image` in the block `source` of a block `disk`.",
 			wrong:   `image = "a.img" ` + oneDisk,
 		},
 		{

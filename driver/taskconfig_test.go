@@ -128,7 +128,7 @@ func TestTaskConfiguration(t *testing.T) {
 			config: `image = "local/a.img"`,
 			want:   TaskConfig{Disks: []Disk{{Primary: true, Source: &DiskSource{Image: "local/a.img"}}}},
 			warns: []string{"image, primary_disk_size and use_thin_copy are old names: " +
-				`write a disk block that holds source { image = "local/a.img" }`},
+				`write a block disk, and in it a block source with image = "local/a.img"`},
 		},
 		{
 			name:   "beta: an image, a size in MiB and a thin copy",
@@ -137,7 +137,7 @@ func TestTaskConfiguration(t *testing.T) {
 				Primary: true, Chained: true, Size: "10000MiB", Source: &DiskSource{Image: "local/a.img"},
 			}}},
 			warns: []string{"image, primary_disk_size and use_thin_copy are old names: " +
-				`write a disk block that holds size = "10000MiB", chained = true, source { image = "local/a.img" }`},
+				`write a block disk with size = "10000MiB" and chained = true, and in it a block source with image = "local/a.img"`},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -212,7 +212,7 @@ func TestOldNamesAreAnEventOfTheTask(t *testing.T) {
 	select {
 	case event := <-events:
 		want := "In config, image, primary_disk_size and use_thin_copy are old names: " +
-			`write a disk block that holds source { image = "a.img" }`
+			`write a block disk, and in it a block source with image = "a.img"`
 		if event.Message != want || event.TaskID != nomadTask().ID {
 			t.Errorf("task %s has the event %q, want task %s to have %q", event.TaskID, event.Message, nomadTask().ID, want)
 		}
