@@ -28,15 +28,21 @@ var whatItIsAbout = map[string]string{
 	"cloudinit":  "The seed for cloud-init could not be made.",
 	"console":    "In the agent's log: the guest's console could not be copied to the task's log. The VM goes on.",
 	"domxml":     "libvirt said something that the driver does not understand, or somebody has edited the domain's metadata.",
-	"driver":     "What follows is the cause.",
+	"driver":     causeFollows,
 	"hostfile":   "The path is that of a directory, a device or a FIFO.",
-	"hypervisor": "libvirt did not do what was asked; what follows is in its own words. `journalctl -u libvirtd` may have more.",
+	"hypervisor": "libvirt did not do what was asked" + inItsWords + ". `journalctl -u libvirtd` may have more.",
 	"image":      "The image or the device could not be read, or not be written as a whole.",
 	"portmap":    "The kernel's rules could not be read or changed, or a port cannot be published.",
 	"rbd":        "`rbd` did not do what was asked. `ceph -s` tells how the cluster is.",
 	"share":      "A directory could not be mounted for the VM. Nomad's client has to run as root.",
 	"storage":    "A volume could not be found, made, renamed or removed.",
 }
+
+// Said of errors that end with their cause, and of no others.
+const (
+	causeFollows = "What follows is the cause."
+	inItsWords   = "; what follows is in its own words"
+)
 
 // explained are errors that say less than is to be known, by how they begin.
 var explained = map[string]string{
@@ -56,6 +62,12 @@ var explained = map[string]string{
 	"VM … is gone":                                   "It ended while no plugin ran; what follows is all that is known. Nomad starts the task anew, as its `restart` says.",
 	"qemu-img was stopped":                           "So that a hostile image does not use up the host.",
 	"too many guests' agents are being asked":        "The power button is pressed instead.",
+	"Nomad gave port … the address":                  "The client's `host_network` of that port is of `::1`, or of one link (`fe80::`), from where Linux forwards to no other machine.",
+	"VM … was destroyed, and libvirt still":          "QEMU does not end, as when its storage does not answer. `virsh list` shows the VM; `virsh destroy VM` ends it once that answers.",
+	"by 9p the guest would miss":                     "See [directories of the allocation](apparmor.md#directories-of-the-allocation). `doctor` tells how it is on a host.",
+	"no host and port":                               "A monitor of a Ceph pool is to be `address:port`; `storage_pools` of the plugin's configuration names them.",
+	"the VM is gone":                                 "It was removed while its guest's address was looked for. Nothing is to be done.",
+	"… is not supported by this driver; leave":       "Said by `validate` of a group's `network` block. `mode = \"bridge\"` and others make a network namespace for processes, which no VM is in: it has interfaces of its own.",
 	"… is larger than …":                             "Said of user data, of which 16MiB are the most.",
 	"the plugin's configuration has no storage pool": "It was taken out of the configuration while a task that uses it ran.",
 	"the configuration of plugin … cannot be read":   "Nomad and the plugin do not fit together.",
@@ -119,5 +131,12 @@ func why(t *testing.T, used map[string]bool, dir, said string) string {
 	if whatItIsAbout[dir] == "" {
 		t.Errorf("package %s has an error, and nothing tells what its errors are about: %s", dir, said)
 	}
-	return whatItIsAbout[dir]
+	about := whatItIsAbout[dir]
+	if !strings.HasSuffix(said, ": …") && !strings.HasSuffix(said, "? …") {
+		if about == causeFollows {
+			t.Errorf("no cause follows this error, tell what it means: %s", said)
+		}
+		about = strings.Replace(about, inItsWords, "", 1)
+	}
+	return about
 }
