@@ -1,9 +1,10 @@
 # A guest for ARM on a host of another architecture. QEMU emulates it, which takes
 # qemu-system-arm and qemu-efi-aarch64 on the host.
 #
-# The image is the small guest of the project's lab. With one of yours:
+# The image is the small guest of the project's lab. With one of yours, which has to
+# be for ARM, as debian-12-genericcloud-arm64.qcow2 is:
 #
-#     nomad job run -var image=debian-12.qcow2 examples/guest/aarch64.nomad.hcl
+#     nomad job run -var image=debian-12-genericcloud-arm64.qcow2 examples/guest/aarch64.nomad.hcl
 variable "image" {
   type    = string
   default = "tiny-arm64.qcow2"

@@ -1,5 +1,6 @@
 # A VM with a second, empty disk, which is in another pool. The guest puts a file
-# system on it and serves that.
+# system on it and serves that. The pool "small" is one of the storage_pools of the
+# project's lab: name one of yours, or leave pool out.
 #
 # The image is the small guest of the project's lab. With one of yours:
 #

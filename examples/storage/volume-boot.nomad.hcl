@@ -6,7 +6,8 @@
 # left as it is: another job with the same image finds what this one left. The
 # guest adds a line to a file at each start, and serves it as /starts.
 #
-# The image is the small guest of the project's lab. With one of yours:
+# The image is the small guest of the project's lab. With one of yours, for which
+# boot.volume.hcl has to be made larger:
 #
 #     nomad job run -var image=debian-12.qcow2 examples/storage/volume-boot.nomad.hcl
 variable "image" {
