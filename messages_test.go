@@ -46,6 +46,8 @@ const (
 
 // explained are errors that say less than is to be known, by how they begin.
 var explained = map[string]string{
+	"Nomad gave port … the IPv6 address …, and this client": "[clean-traffic](networking.md#filters) lets no IPv6 through.",
+	"the address of VM … in network … is not known":         "In the agent's log: `virsh net-list --all` shows whether the network runs. Ports stay as they are.",
 	"whether ":                                       "`validate` lists it among what only the node can tell.",
 	"it refused the name or the password":            "They are kept by `saslpasswd2 -a libvirt USER` on the host.",
 	"it asks for a name and a password":              "`auth_unix_rw` in `libvirtd.conf` or `virtqemud.conf` says so.",
