@@ -103,11 +103,11 @@ func TestReadSaysWhatIsWrong(t *testing.T) {
 // The parser shows the word that it stumbles over.
 func TestNoSecretIsShownOfAFileThatCannotBeRead(t *testing.T) {
 	for name, content := range map[string]string{
-		"agent.hcl":   "plugin \"nomad-driver-virt\" {\n  config {\n    password = hushhush\n  }\n}",
-		"open.hcl":    "plugin \"nomad-driver-virt\" {\n  config {\n    password = \"hushhush\n  }\n}",
-		"colon.hcl":   "plugin \"nomad-driver-virt\" {\n  config {\n    password: \"hushhush\"\n  }\n}",
-		"two.hcl":     "plugin \"nomad-driver-virt\" {\n  config {\n    hush \"hushhush\"\n  password hushhush = 1 }\n}",
-		"agent.json":  "{\"plugin\": {\n\"password\": hushhush}}",
+		"agent.hcl":  "plugin \"nomad-driver-virt\" {\n  config {\n    password = hushhush\n  }\n}",
+		"open.hcl":   "plugin \"nomad-driver-virt\" {\n  config {\n    password = \"hushhush\n  }\n}",
+		"colon.hcl":  "plugin \"nomad-driver-virt\" {\n  config {\n    password: \"hushhush\"\n  }\n}",
+		"two.hcl":    "plugin \"nomad-driver-virt\" {\n  config {\n    hush \"hushhush\"\n  password hushhush = 1 }\n}",
+		"agent.json": "{\"plugin\": {\n\"password\": hushhush}}",
 	} {
 		path := write(t, filepath.Join(t.TempDir(), name), content)
 		_, err := Read(block, path)
