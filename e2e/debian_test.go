@@ -47,9 +47,13 @@ cat /local/index.html > page
 cat /proc/sys/kernel/random/boot_id > boot
 uname -n > nodename
 cat /run/order > order
+ip -4 -o address show scope global > address4
+ip -6 -o address show scope global > address6
+ip -6 route show default > route6
 `
 
 func TestGuestIsWhatTheJobSays(t *testing.T) {
+	startDualNetwork(t)
 	goodbyes := listen(t)
 	userData := `#cloud-config
 timezone: Europe/Berlin
@@ -76,7 +80,7 @@ RuntimeDirectoryPreserve=yes
 [Install]
 WantedBy=multi-user.target
 `, goodbyes.port)
-	j := guest{
+	job := guest{
 		Name:   "facts",
 		Image:  "debian-12.qcow2",
 		Memory: 1024,
@@ -102,9 +106,11 @@ WantedBy=multi-user.target
 			"systemctl enable --now facts.service",
 			"echo and so say cmds",
 		},
-	}.submit(t)
+	}
+	j := submit(t, job.Name, strings.Replace(job.hcl(t), `"virbr0"`, `"virbr-dual"`, 1))
 	a := j.waitRunning()
 	url := a.url(t, "http", "/")
+	_, port := a.hostPort(t, "http")
 	page(t, debianTimeout, url)
 	a.waitLog(t, "and so say cmds")
 	fact := func(name string) string {
@@ -141,7 +147,17 @@ WantedBy=multi-user.target
 		t.Errorf("the default user's password expires: %s", got)
 	}
 	mounted(t, fact("mounts"))
-	agentKnowsItsAddress(t, vmOf(t, "vm-task"))
+	// Of both versions of IP, as cloud-init has told what sets the network up.
+	for name, want := range map[string]string{
+		"address4": "inet 192.168.150.",
+		"address6": "inet6 " + guestAddress6(t, port) + "/64",
+		"route6":   "default via fd42::1 ",
+	} {
+		if got := fact(name); !strings.Contains(got, want) {
+			t.Errorf("%s in the guest is\n%s\nwant %s", name, got, want)
+		}
+	}
+	agentKnowsItsAddress(t, vmOf(t, "vm-task"), "dual")
 
 	first := fact("boot")
 	virsh(t, "reboot", "--mode", "agent", vmOf(t, "vm-task"))
@@ -168,9 +184,9 @@ WantedBy=multi-user.target
 
 // agentKnowsItsAddress asks the guest's agent as the driver does where no libvirt
 // network gives the guest its address.
-func agentKnowsItsAddress(t *testing.T, name string) {
+func agentKnowsItsAddress(t *testing.T, name, network string) {
 	t.Helper()
-	_, reserved, _ := strings.Cut(matching(virsh(t, "net-dumpxml", "default")+"\n", "<host mac="), "<host mac='")
+	_, reserved, _ := strings.Cut(matching(virsh(t, "net-dumpxml", network)+"\n", "<host mac="), "<host mac='")
 	parts := strings.Split(reserved, "'") // 52:54:…' ip='192.168.…'
 	if len(parts) < 3 {
 		t.Fatalf("no address is reserved: %q", reserved)
@@ -192,4 +208,18 @@ func mounted(t *testing.T, mounts string) {
 			t.Errorf("/%s is not mounted in the guest:\n%s", dir, mounts)
 		}
 	}
+}
+
+// guestAddress6 is the address of IPv6 that a port of the host leads to.
+func guestAddress6(t *testing.T, port string) string {
+	t.Helper()
+	for line := range strings.Lines(command(t, "nft", "list", "table", "inet", "nomad_virt")) {
+		if _, to, is := strings.Cut(line, host6+" . tcp . "+port+" "); is {
+			_, to, _ = strings.Cut(to, `" : `)
+			addr, _, _ := strings.Cut(to, " ")
+			return addr
+		}
+	}
+	t.Fatal("no port of IPv6 is published")
+	return ""
 }
