@@ -139,7 +139,7 @@ func (a *findings) shares(f Facts) {
 	install := f.System.virtiofsd()
 	switch {
 	case f.Libvirt.Facts.VirtioFS && f.NineP == nil && f.Libvirt.Runs.User > 0:
-		a.ok(subject, "virtiofs; tasks that ask for 9p are refused, which takes a QEMU that is root")
+		a.ok(subject, "virtiofs; tasks that ask for 9p are refused, for QEMU is not root")
 	case f.Libvirt.Facts.VirtioFS && f.NineP == nil:
 		a.ok(subject, "virtiofs, and 9p for tasks that ask for it")
 	case f.Libvirt.Facts.VirtioFS:

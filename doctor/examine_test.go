@@ -105,6 +105,7 @@ func TestBrokenHosts(t *testing.T) {
 		{"no libvirt", func(_ *Settings, f *Facts) { f.Libvirt.Err = errNot }, Problem, "libvirt", "it is not there", "systemctl enable --now libvirtd"},
 		{"a wrong password", func(_ *Settings, f *Facts) { f.Libvirt.Err = errors.New("libvirt refuses to open it") }, Problem, "libvirt", "refuses", "password"},
 		{"neither libvirt nor KVM", func(_ *Settings, f *Facts) { f.Libvirt.Err, f.CPU.Device = errNot, errNot }, Warning, "KVM", "/dev/kvm cannot", "modprobe"},
+		{"no libvirt, and a CPU without", func(_ *Settings, f *Facts) { f.Libvirt.Err, f.CPU.Flag = errNot, "" }, Warning, "KVM", "neither vmx nor svm", "firmware"},
 		{"9p for another user", func(_ *Settings, f *Facts) { asUser(f); f.Libvirt.Facts.VirtioFS = false }, Problem, "directories in guests", "runs as libvirt-qemu, cannot read what only root may: every task is refused", "apt install virtiofsd (in Debian 12 it comes with qemu-system-common); or write user"},
 		{"9p alone", func(_ *Settings, f *Facts) { f.Libvirt.Facts.VirtioFS = false }, Warning, "directories in guests", "9p alone", "virtiofsd"},
 		{"neither", func(_ *Settings, f *Facts) { f.Libvirt.Facts.VirtioFS, f.NineP = false, errNot }, Problem, "directories in guests", "no VM starts", "virtiofsd"},

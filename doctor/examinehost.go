@@ -24,7 +24,7 @@ func (a *findings) acceleration(s Settings, f Facts) {
 // hasKVM tells whether libvirt offers it, or would once it answers.
 func hasKVM(f Facts) bool {
 	if f.Libvirt.Err != nil {
-		return f.CPU.Device == nil
+		return f.CPU.Device == nil && (f.CPU.Flag != "" || !f.CPU.X86)
 	}
 	return f.Libvirt.Facts.Accel == vm.KVM
 }
