@@ -29,7 +29,7 @@ func TestPortBesideIsGivenUpToAProcessThatComesLater(t *testing.T) {
 // A server's HTTP/3 is on the port of its HTTPS, and may come after it.
 func TestPortBesideIsAProcesssForBothProtocols(t *testing.T) {
 	for network, listen := range map[string]func() (io.Closer, error){
-		"tcp": func() (io.Closer, error) { return net.Listen("tcp6", "[fd99::2]:20007") },
+		"tcp": func() (io.Closer, error) { return net.Listen("tcp6", "[::]:20007") },
 		"udp": func() (io.Closer, error) { return net.ListenPacket("udp6", "[fd99::2]:20007") },
 	} {
 		t.Run(network, func(t *testing.T) {

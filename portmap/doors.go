@@ -42,8 +42,13 @@ func (t *Table) openFronts(ctx context.Context, own published) (reachable publis
 
 // openFront lets connections of a version of IP in.
 func (t *Table) openFront(ctx context.Context, f family) error {
-	t.fronts[f.name] = true
-	return f.open(ctx)
+	err := f.open(ctx)
+	if err == nil {
+		t.fronts[f.name] = true
+	} else if !t.fronts[f.name] {
+		delete(t.fronts, f.name) // it may be open in part
+	}
+	return err
 }
 
 // closeFronts lets no connections in any more of versions of IP of which there are no

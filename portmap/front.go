@@ -29,7 +29,7 @@ const comment = "nomad-driver-virt: published ports"
 type family struct {
 	name     string
 	has      func(netip.Addr) bool
-	forwards func() error // why the host forwards none of it
+	forwards func() error // tells why the host forwards none of it
 	fronts   []front
 }
 

@@ -50,8 +50,8 @@ func (t *Table) Restore(ctx context.Context, wanted func() []vm.Publication, gon
 	return restored, errors.Join(err, t.restoreRules(ctx, isBroken, len(restored) > 0), t.restoreDoors(ctx))
 }
 
-// restoreRules writes the rules anew, and what is in the maps not: where they are
-// broken, and putting ports right has not written them already.
+// restoreRules writes the rules anew, but no ports, where the rules are broken and
+// putting ports right has not written them. It remembers how they look then.
 func (t *Table) restoreRules(ctx context.Context, areBroken, areWritten bool) error {
 	if len(t.all) == 0 || !areBroken && !areWritten && t.form != "" {
 		return nil

@@ -56,6 +56,15 @@ func TestTroubleWithIPv6IsNoneOfIPv4(t *testing.T) {
 	mustAnswer(t, "far", "[fd99::2]:20002", "two fd99::1")
 }
 
+func TestPortBesideOfAVersionInTroubleIsLeft(t *testing.T) {
+	table := newTable(t, "a")
+	breakIP6tables(t)
+	mustDo(t, publishAll(t, table, dual("a", "one", "20000")...))
+	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
+	mustRefuse(t, "far", "[fd99::2]:20000")
+	mustDo(t, table.Withdraw(t.Context(), "a"))
+}
+
 // bothChosen are a VM's publications of one port on addresses of both versions of IP,
 // both of which Nomad chose.
 func bothChosen(name, guest, port string) []vm.Publication {
