@@ -23,7 +23,8 @@ type Table struct {
 	fronts  map[string]bool // versions of IP, and whether this process lets connections of them in; none: not known
 	adopted bool            // there is no table of an earlier version any more
 	form    string          // of the table as it was written last, but for its elements; "": not known
-	forget  func(old, own published) error
+
+	forget func(old, own published) error // forgetFlows, unless a test has it fail
 }
 
 // New returns the host's table. It asks the kernel nothing yet.
