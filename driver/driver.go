@@ -107,6 +107,7 @@ func (d *Driver) SetConfig(c *base.Config) error {
 		ports:    d.around.ports,
 		shares:   d.around.shares,
 		consoles: d.around.consoles,
+		lan:      d.around.lan,
 		journals: make(map[string]domxml.Journal),
 		stats:    &sampler{read: host.Stats},
 	}

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -527,6 +528,28 @@ func TestDriverIsUnhealthyWithoutItsNetworkFilter(t *testing.T) {
 			t.Errorf("with the filter's error %v the driver is %s, want %s", missing, report.Health, want)
 		}
 	}
+}
+
+// Whom nobody has leased the address to may have it, and who has a lease may be gone.
+func TestAddressWhereAnotherMachineAnswersIsRefused(t *testing.T) {
+	c := newClient(t)
+	p, cfg := c.plugin(t), emptyTask(t)
+	mustDo(t, cfg.EncodeConcreteDriverConfig(&TaskConfig{
+		Disks:             []Disk{{Size: "1MiB"}},
+		NetworkInterfaces: []NetworkInterface{{Bridge: &Bridge{Name: "virbr0", Address: "192.168.122.50/24"}}},
+	}))
+	asked := netip.MustParseAddr("192.168.122.50")
+	c.lan.change(func() { c.lan.owners = map[netip.Addr][]string{asked: {otherMAC}} })
+	_, _, err := p.StartTask(cfg)
+	if want := "address 192.168.122.50 is another machine's, which answers there with the hardware address " + otherMAC; err == nil ||
+		!strings.Contains(err.Error(), want) {
+		t.Errorf("the error is %v, want it to say %q", err, want)
+	}
+	c.nothingLeft(t)
+	c.lan.change(func() { c.lan.owners = nil })
+	p.start(t, cfg)
+	mustDo(t, p.DestroyTask(cfg.ID, true))
+	c.nothingLeft(t)
 }
 
 func TestManyTasksComeAndGoAtOnce(t *testing.T) {

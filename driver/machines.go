@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"nomad-driver-virt/bridge"
 	"nomad-driver-virt/cloudinit"
 	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
@@ -28,6 +29,7 @@ type machines struct {
 	ports    publisher
 	shares   sharer
 	consoles consoles
+	lan      neighborhood
 	stats    *sampler
 
 	removing turns.Turns // by the VM's name
@@ -295,8 +297,30 @@ func (m *machines) reserve(ctx context.Context, interfaces []vm.Interface, addrs
 			return wait, err
 		}
 		addrs[i], waits = addr, append(waits, reserved)
+		if n.Address.IsValid() {
+			waits = append(waits, m.askForOthers(ctx, n))
+		}
 	}
 	return wait, nil
+}
+
+// askForOthers asks whether a machine answers at the address that a job asks for,
+// while the start goes on: the guest itself does not run yet. Leases do not tell: who
+// had one may be gone, and who has an address of his own has none.
+func (m *machines) askForOthers(ctx context.Context, n vm.Interface) (wait func() error) {
+	asked := make(chan error, 1)
+	go func() {
+		macs, err := m.lan.WhoHas(ctx, n.Bridge, n.Address.Addr())
+		switch {
+		case errors.Is(err, bridge.ErrNotOnBridge):
+			err = nil // nobody can be asked
+		case err == nil && len(macs) > 0:
+			err = fmt.Errorf("address %s is another machine's, which answers there with the hardware address %s: "+
+				"take another address, or stop that machine", n.Address.Addr(), macs[0])
+		}
+		asked <- err
+	}()
+	return func() error { return <-asked }
 }
 
 // publish publishes the ports of a VM, but for those that another task of its

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"nomad-driver-virt/bridge"
+	"nomad-driver-virt/hypervisor/hypervisortest"
 	"nomad-driver-virt/vm"
 )
 
@@ -39,7 +40,7 @@ func (l *lan) Neighbors(string) ([]bridge.Neighbor, error) {
 func (l *lan) WhoHas(_ context.Context, _ string, addr netip.Addr) ([]string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !netip.MustParsePrefix("192.0.2.0/24").Contains(addr) {
+	if !netip.MustParsePrefix("192.0.2.0/24").Contains(addr) && !hypervisortest.Network.Gateway.Contains(addr) {
 		return nil, bridge.ErrNotOnBridge
 	}
 	return slices.Clone(l.owners[addr]), nil

@@ -54,7 +54,7 @@ func (h *Host) HasNWFilter(ctx context.Context, name string) error {
 // Reserve chooses an address of a network's DHCP range for a hardware address,
 // and has DHCP give it to no other. Asked again for the same hardware address,
 // it returns the same address. An address that is wanted, if that is valid, need
-// not be of the range. It returns as soon as the address is chosen;
+// not be of the range, and may be leased to another. It returns as soon as the address is chosen;
 // only when wait has returned nil will DHCP give it out. libvirt takes its time
 // for that: at each change it takes the network's firewall rules out, and puts
 // them in again.
@@ -230,7 +230,7 @@ func leaseHolders(leases []libvirt.NetworkDhcpLease) map[netip.Addr]string {
 // starts again tends to get the address it had.
 func chooseAddress(n domxml.Network, leases map[netip.Addr]string, mac string, want netip.Addr) (netip.Addr, error) {
 	if want.IsValid() {
-		return want, mayHave(n, leases, mac, want)
+		return want, mayHave(n, mac, want)
 	}
 	if addr, ok := reservation(n, mac); ok {
 		return addr, nil
@@ -266,8 +266,9 @@ func chooseAddress(n domxml.Network, leases map[netip.Addr]string, mac string, w
 		"or stop VMs that are not needed (virsh net-dhcp-leases %s lists them)", total, n.Name)
 }
 
-// mayHave is the error where an address is another's.
-func mayHave(n domxml.Network, leases map[netip.Addr]string, mac string, want netip.Addr) error {
+// mayHave is the error where an address is kept for another. A lease is no reason: who
+// had it may be gone.
+func mayHave(n domxml.Network, mac string, want netip.Addr) error {
 	if own, ok := reservation(n, mac); ok && own != want {
 		return fmt.Errorf("address %s is asked for, and %s is reserved for the hardware address %s", want, own, mac)
 	}
@@ -278,9 +279,6 @@ func mayHave(n domxml.Network, leases map[netip.Addr]string, mac string, want ne
 		if host.Addr == want && !strings.EqualFold(host.MAC, mac) {
 			return fmt.Errorf("address %s is reserved for another machine, with the hardware address %s", want, host.MAC)
 		}
-	}
-	if holder, leased := leases[want]; leased && !strings.EqualFold(holder, mac) {
-		return fmt.Errorf("address %s is another machine's, with the hardware address %s", want, holder)
 	}
 	return nil
 }

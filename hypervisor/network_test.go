@@ -131,7 +131,7 @@ func TestAddressThatIsAskedForIsNobodyElses(t *testing.T) {
 		"192.168.122.9":  "", // its own, as it is known by DHCP
 		"192.168.122.1":  "is the host's own",
 		"192.168.122.7":  "is reserved for another machine, with the hardware address " + other,
-		"192.168.122.8":  "is another machine's, with the hardware address " + other,
+		"192.168.122.8":  "", // who had a lease may be gone
 	} {
 		got, err := chooseAddress(n, leases, ours, addr(want))
 		switch {
