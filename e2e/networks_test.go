@@ -85,21 +85,13 @@ func TestSeveralInterfacesOfEveryKind(t *testing.T) {
 	}
 }
 
-// unleased is an address of libvirt's network, the first one from a number on, of
-// which no guest of before has a lease still.
-func unleased(t *testing.T, from int) string {
-	t.Helper()
-	leases := virsh(t, "net-dhcp-leases", "default")
-	for ; ; from++ {
-		if address := fmt.Sprintf("192.168.122.%d", from); !strings.Contains(leases, address+"/") {
-			return address
-		}
-	}
-}
-
 func TestAddressThatIsTakenIsRefused(t *testing.T) {
 	first := guest{Name: "first", Image: "none", KillTimeout: "1s"}
-	address := unleased(t, 200)
+	leases := virsh(t, "net-dhcp-leases", "default") // of guests of before
+	address := ""
+	for last := 200; address == "" || strings.Contains(leases, address+"/"); last++ {
+		address = fmt.Sprintf("192.168.122.%d", last)
+	}
 	withAddress := func(g guest) string {
 		return strings.Replace(g.hcl(t), `name  = "virbr0"`, fmt.Sprintf("name = \"virbr0\"\naddress = \"%s/24\"", address), 1)
 	}

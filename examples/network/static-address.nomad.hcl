@@ -9,11 +9,6 @@ variable "image" {
   default = "tiny.qcow2"
 }
 
-variable "address" {
-  type    = string
-  default = "192.168.122.50/24"
-}
-
 job "static-address" {
   group "virt-group" {
     network {
@@ -43,7 +38,7 @@ job "static-address" {
         network_interface {
           bridge {
             name    = "virbr0"
-            address = var.address
+            address = "192.168.122.50/24"
             gateway = "192.168.122.1"
             dns     = ["192.168.122.1"]
             ports   = ["http"]
