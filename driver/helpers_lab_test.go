@@ -85,8 +85,10 @@ func labTask(t testing.TB, i int, disk Disk, interfaces []NetworkInterface) *dri
 		Resources: &drivers.Resources{
 			NomadResources: &structs.AllocatedTaskResources{Memory: structs.AllocatedMemoryResources{MemoryMB: 256}},
 			LinuxResources: &drivers.LinuxResources{CpusetCpus: "0"},
-			Ports:          &structs.AllocatedPorts{{Label: "http", Value: 20000, To: 8000, HostIP: "10.99.0.2"}},
 		},
+	}
+	if len(interfaces) > 0 {
+		cfg.Resources.Ports = &structs.AllocatedPorts{{Label: "http", Value: 20000, To: 8000, HostIP: "10.99.0.2"}}
 	}
 	dir := cfg.TaskDir()
 	for _, path := range []string{dir.SharedAllocDir, dir.LocalDir, dir.SecretsDir} {
