@@ -7,7 +7,10 @@ import "testing"
 // firewalld writes all its rules anew when it is told to, and takes the bridges of
 // libvirt into a zone of its own.
 func TestPublishedPortIsBackAfterFirewalldReloads(t *testing.T) {
-	t.Cleanup(func() { command(t, lab, "firewalld-stop") })
+	t.Cleanup(func() {
+		command(t, lab, "firewalld-stop")
+		restartLibvirt(t) // it was restarted by that, and Nomad may or may not have heard
+	})
 	command(t, lab, "libvirt-stop") // it starts again with firewalld
 	driverTells(t, false, "libvirt")
 	command(t, lab, "firewalld-start")
