@@ -62,7 +62,7 @@ func (h *Host) AgentAddresses(ctx context.Context, name string) (map[string][]ne
 // apart calls fn with a domain on a connection of its own, which is closed when the
 // time is over: for what takes as long as the guest likes.
 func (h *Host) apart(ctx context.Context, within time.Duration, name string, fn func(*libvirt.Libvirt, libvirt.Domain) error) (err error) {
-	conn, err := dial(ctx, h.sockets)
+	conn, err := h.dial(ctx)
 	if err != nil {
 		return err
 	}
@@ -74,11 +74,8 @@ func (h *Host) apart(ctx context.Context, within time.Duration, name string, fn 
 		}
 	}()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if err := h.login.to(conn); err != nil {
-		return err
-	}
-	client := libvirt.NewWithDialer(dialed{conn})
-	if err := client.ConnectToURI(libvirt.ConnectURI(h.uri)); err != nil {
+	client, _, err := h.open(ctx, conn, toNothing)
+	if err != nil {
 		return err
 	}
 	d, err := client.DomainLookupByName(name)

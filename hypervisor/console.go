@@ -15,9 +15,9 @@ import (
 // and this is an error. It uses a connection of its own, because a reader that is slow
 // holds up all of one.
 func (h *Host) Console(ctx context.Context, name string, in io.Reader, out io.Writer, force bool) error {
-	conn, err := dial(ctx, h.sockets)
+	conn, err := h.dial(ctx)
 	if err != nil {
-		return fmt.Errorf("libvirt at %s cannot be reached, is libvirtd running? %w", h.uri, err)
+		return err
 	}
 	defer conn.Close()
 	client, _, err := h.open(ctx, conn, toNothing)

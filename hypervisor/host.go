@@ -104,9 +104,9 @@ func (h *Host) Changed() <-chan struct{} {
 
 // session is one connection, from dialling to its loss, which it explains.
 func (h *Host) session(ctx context.Context) error {
-	conn, err := dial(ctx, h.sockets)
+	conn, err := h.dial(ctx)
 	if err != nil {
-		return fmt.Errorf("libvirt at %s cannot be reached, is libvirtd running? %w", h.uri, err)
+		return err
 	}
 	// Events are given up when the connection is closed: where both happen at once,
 	// libvirtd 9.0 has crashed.
@@ -132,6 +132,15 @@ func (h *Host) session(ctx context.Context) error {
 	h.set(client, nil)
 	h.wake("")
 	return h.follow(ctx, client, events)
+}
+
+// dial connects to libvirt's socket.
+func (h *Host) dial(ctx context.Context) (net.Conn, error) {
+	conn, err := dial(ctx, h.sockets)
+	if err != nil {
+		return nil, fmt.Errorf("libvirt at %s cannot be reached, is libvirtd running? %w", h.uri, err)
+	}
+	return conn, nil
 }
 
 // events is what libvirt tells by itself. The two are not in order.

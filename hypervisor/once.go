@@ -3,7 +3,6 @@ package hypervisor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"time"
 
@@ -13,9 +12,9 @@ import (
 // Once connects for somebody who asks some things and leaves, rather than Run. It
 // listens to no events.
 func (h *Host) Once(ctx context.Context) (leave func(), err error) {
-	conn, err := dial(ctx, h.sockets)
+	conn, err := h.dial(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("libvirt at %s cannot be reached, is libvirtd running? %w", h.uri, err)
+		return nil, err
 	}
 	client, _, err := h.open(ctx, conn, toNothing)
 	if err != nil {
