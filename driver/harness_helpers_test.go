@@ -60,12 +60,16 @@ func (n *noted) all() []string {
 }
 
 // notedPorts publishes ports by taking note of what is published, and whose it is.
+// Like those of the host it is asked one thing at a time.
 type notedPorts struct {
 	noted
+	turn      sync.Mutex
 	published map[string][]vm.Publication // by VM
 }
 
 func (p *notedPorts) Publish(_ context.Context, name string, all []vm.Publication, _ func(string) bool) ([]portmap.Held, error) {
+	p.turn.Lock()
+	defer p.turn.Unlock()
 	_ = p.remove(name)
 	err := p.add(name)
 	if err == nil {
@@ -98,9 +102,15 @@ func (p *notedPorts) leads(name string) (all []string) {
 	return all
 }
 
-// Restore puts right what a test has taken away, or what is gone.
-func (p *notedPorts) Restore(_ context.Context, wanted func() []vm.Publication, gone func(string) bool) (restored []portmap.Restored, err error) {
+// Restore puts right what a test has taken away, or what is gone. One that was looking
+// when its plugin was killed does nothing about what was taken away afterwards.
+func (p *notedPorts) Restore(ctx context.Context, wanted func() []vm.Publication, gone func(string) bool) (restored []portmap.Restored, err error) {
+	p.turn.Lock()
+	defer p.turn.Unlock()
 	there, want := p.all(), make(map[string][]vm.Publication)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	for _, w := range wanted() {
 		want[w.VM] = append(want[w.VM], w)
 	}
@@ -120,7 +130,11 @@ func (p *notedPorts) Restore(_ context.Context, wanted func() []vm.Publication, 
 	return restored, err
 }
 
-func (p *notedPorts) Withdraw(_ context.Context, name string) error { return p.remove(name) }
+func (p *notedPorts) Withdraw(_ context.Context, name string) error {
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	return p.remove(name)
+}
 
 // notedShares shows directories by taking note of whose they are.
 type notedShares struct{ noted }
