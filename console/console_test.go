@@ -106,11 +106,16 @@ func (c *collector) want(t *testing.T, want string) {
 // copied; kill ends the process that follows.
 func follow(t *testing.T, vmName, fifo string) (end, kill func()) {
 	t.Helper()
+	return followBy(t, func(ctx context.Context, ended <-chan struct{}) error { return Follow(ctx, vmName, fifo, ended) })
+}
+
+func followBy(t *testing.T, follow func(ctx context.Context, ended <-chan struct{}) error) (end, kill func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := Follow(ctx, vmName, fifo, ended); err != nil {
+		if err := follow(ctx, ended); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -312,7 +317,15 @@ func TestFollowLosesNothingToAReaderThatHasStopped(t *testing.T) {
 	inFIFO.close()
 	kill()
 	print(t, log, "two\n")
-	end, _ := follow(t, vm, fifo) // finds what was written before it
+	tail, err := openTail(log)
+	must(t, err)
+	defer tail.close()
+	out := &pipe{path: fifo}
+	defer out.close()
+	if progress, err := copyNext(tail, out); progress != stuck || err != nil {
+		t.Fatalf("the next one begins with %v, %v, and what was written before it is in its way", progress, err)
+	}
+	end, _ := followBy(t, func(ctx context.Context, ended <-chan struct{}) error { return copyAll(ctx, tail, out, ended) })
 	must(t, idle.Close())
 	print(t, log, "three\n")
 	got, stop := collect(t, fifo)

@@ -37,6 +37,11 @@ func Follow(ctx context.Context, vmName, fifo string, ended <-chan struct{}) err
 	defer tail.close()
 	out := &pipe{path: fifo}
 	defer out.close()
+	return copyAll(ctx, tail, out, ended)
+}
+
+// copyAll is Follow with what it has opened.
+func copyAll(ctx context.Context, tail *tail, out *pipe, ended <-chan struct{}) error {
 	copied := time.Now()
 	idle := idleFirst
 	over := false
