@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"strconv"
 	"strings"
@@ -33,7 +34,7 @@ func (d *Driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, 
 		var last map[string]*pstructs.Attribute
 		for {
 			changed := machines.host.Changed()
-			report, seen := fingerprint(ctx, config, machines.host, machines.store)
+			report, seen := fingerprint(ctx, config, machines.host, machines.store, d.around.uid)
 			last = attributesAfter(last, report.Attributes, seen)
 			report.Attributes = last
 			select {
@@ -58,9 +59,9 @@ func (d *Driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, 
 	return reports, nil
 }
 
-// fingerprint looks at the host once, and tells whether it could. Where libvirt is
-// away the node keeps the attributes that it has.
-func fingerprint(ctx context.Context, config Config, host libvirtHost, store *storage.Store) (report *drivers.Fingerprint, seen bool) {
+// fingerprint looks at the host once as the user of an ID, and tells whether it could.
+// Where libvirt is away the node keeps the attributes that it has.
+func fingerprint(ctx context.Context, config Config, host libvirtHost, store *storage.Store, uid int) (report *drivers.Fingerprint, seen bool) {
 	report = &drivers.Fingerprint{
 		Attributes:        map[string]*pstructs.Attribute{"driver.virt": pstructs.NewBoolAttribute(true)},
 		Health:            drivers.HealthStateHealthy,
@@ -70,6 +71,9 @@ func fingerprint(ctx context.Context, config Config, host libvirtHost, store *st
 	if seen = err == nil; seen {
 		o.facts.Accel, err = config.accel(o.facts.Accel)
 		report.Attributes = attributes(config, o)
+	}
+	if uid != 0 { // why libvirt may not let the plugin in, too
+		err = fmt.Errorf("Nomad's client, and the plugin with it, runs as user %d, who may not give VMs networks, disks and directories: run the client as root", uid)
 	}
 	if err == nil && config.NWFilter != "" {
 		err = host.HasNWFilter(ctx, config.NWFilter)

@@ -524,9 +524,23 @@ func TestDriverIsUnhealthyWithoutItsNetworkFilter(t *testing.T) {
 			want = drivers.HealthStateUnhealthy
 		}
 		store := storage.New(nil, nil, 0)
-		if report, _ := fingerprint(t.Context(), config, c.host, store); report.Health != want {
+		if report, _ := fingerprint(t.Context(), config, c.host, store, 0); report.Health != want {
 			t.Errorf("with the filter's error %v the driver is %s, want %s", missing, report.Health, want)
 		}
+	}
+}
+
+// Nomad is to place nothing where every start would fail.
+func TestDriverIsUnhealthyWhereItIsNotRoot(t *testing.T) {
+	c := newClient(t)
+	for name, libvirt := range map[string]error{"let in by libvirt": nil, "kept out": errBroken} {
+		t.Run(name, func(t *testing.T) {
+			c.host.Fail("Versions", libvirt)
+			report, _ := fingerprint(t.Context(), emptyConfig(), c.host, storage.New(nil, nil, 0), 1000)
+			if report.Health != drivers.HealthStateUnhealthy || !strings.Contains(report.HealthDescription, "run the client as root") {
+				t.Errorf("the driver is %s: %q, want it to be unhealthy and to say who is to run it", report.Health, report.HealthDescription)
+			}
+		})
 	}
 }
 

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"net/netip"
+	"os"
 	"time"
 
 	"nomad-driver-virt/bridge"
@@ -95,6 +96,7 @@ type around struct {
 	lan      neighborhood
 	watch    func(context.Context) <-chan struct{} // tells of changes of the host's network
 	stopping func(context.Context) bool            // whether the host is shutting down
+	uid      int                                   // of the user that the plugin runs as
 }
 
 // realHost is the host itself.
@@ -109,6 +111,7 @@ func realHost() around {
 		lan:      onBridges{},
 		watch:    portmap.Watch,
 		stopping: systemd.Stopping,
+		uid:      os.Geteuid(),
 	}
 }
 
