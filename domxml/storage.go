@@ -126,6 +126,7 @@ func SecretUUID(pool string) string {
 
 // Pool is what libvirt knows of a storage pool.
 type Pool struct {
+	Name string
 	Type string // "dir", "rbd" or another of libvirt's
 	Path string // the directory of a pool that has one
 	RBD  vm.RBD // where the type is "rbd"
@@ -137,7 +138,7 @@ func ParsePool(document string) (Pool, error) {
 	if err := x.Unmarshal(document); err != nil {
 		return Pool{}, fmt.Errorf("storage pool XML: %w", err)
 	}
-	p := Pool{Type: x.Type}
+	p := Pool{Name: x.Name, Type: x.Type}
 	if x.Target != nil {
 		p.Path = x.Target.Path
 	}

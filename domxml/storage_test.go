@@ -76,7 +76,7 @@ func TestCephPool(t *testing.T) {
 	}
 	golden(t, "pool-ceph.xml", document)
 	p, err := ParsePool(document)
-	if diff := cmp.Diff(Pool{Type: "rbd", RBD: ceph}, p); err != nil || diff != "" {
+	if diff := cmp.Diff(Pool{Name: "ceph", Type: "rbd", RBD: ceph}, p); err != nil || diff != "" {
 		t.Errorf("it is not read back as it was, %v (-want +got):\n%s", err, diff)
 	}
 }
@@ -123,7 +123,7 @@ func TestParsePool(t *testing.T) {
 		fails          bool
 	}{
 		{"a directory", "<pool type='dir'><name>a</name><source/><target><path>/srv/a</path></target></pool>",
-			Pool{Type: "dir", Path: "/srv/a"}, false},
+			Pool{Name: "a", Type: "dir", Path: "/srv/a"}, false},
 		{"a Ceph pool of somebody else's", `<pool type="rbd"><source><host name="mon.example"/><host name="::1" port="6789"/><name>p</name>
 			<auth type="ceph" username="admin"><secret usage="x"/></auth></source></pool>`,
 			Pool{Type: "rbd", RBD: vm.RBD{Pool: "p", Monitors: []string{"mon.example:", "[::1]:6789"}, User: "admin"}}, false},

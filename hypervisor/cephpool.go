@@ -135,6 +135,7 @@ func (h *Host) ensureCephPoolDefined(ctx context.Context, name string, r vm.RBD)
 		switch {
 		case isCode(err, libvirt.ErrNoStoragePool):
 			pool, err = c.StoragePoolDefineXML(document, 0)
+			err = explainDefine(err)
 		case err == nil:
 			pool, err = redefineCephPool(c, pool, r, document)
 		}
@@ -146,6 +147,16 @@ func (h *Host) ensureCephPoolDefined(ctx context.Context, name string, r vm.RBD)
 		active, err := c.StoragePoolIsActive(pool)
 		return active == 1, err
 	})
+}
+
+// explainDefine says what it means that libvirt takes no pool of Ceph's at all. It has
+// no code of its own for that.
+func explainDefine(err error) error {
+	if err == nil || !strings.Contains(err.Error(), "missing backend for pool type") {
+		return err
+	}
+	return fmt.Errorf("libvirt has no storage driver for Ceph here: install libvirt-daemon-driver-storage-rbd, "+
+		"and restart libvirtd, or virtstoraged where that serves storage: %w", err)
 }
 
 // redefineCephPool replaces the definition of a pool that is the same pool of

@@ -15,6 +15,9 @@ import (
 
 var cephRBD = vm.RBD{Pool: "vms", Monitors: []string{"10.0.0.1:3300", "[fd99::2]:6789"}, User: "nomad", Secret: domxml.SecretUUID("ceph")}
 
+// noDriver is what libvirt says of its own packages.
+const noDriver = "internal error: missing backend for pool type 9 (rbd)"
+
 func TestExplainStart(t *testing.T) {
 	const noConnection = "failed to connect to the RADOS monitor on: 10.0.0.1:3300,: No such file or directory"
 	for _, test := range []struct {
@@ -44,6 +47,12 @@ func TestExplainStart(t *testing.T) {
 				t.Error("libvirt's error is not in it")
 			}
 		})
+	}
+	if err := explainDefine(libvirt.Error{Message: noDriver}); !strings.Contains(err.Error(), "install libvirt-daemon-driver-storage-rbd") {
+		t.Errorf("%v, want it to say what is to be installed", err)
+	}
+	if err := explainDefine(nil); err != nil {
+		t.Errorf("a definition without an error is told as %v", err)
 	}
 	if err := explainStart(cephRBD, nil, time.Minute); err != nil {
 		t.Errorf("a start without an error is told as %v", err)

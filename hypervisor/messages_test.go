@@ -42,6 +42,8 @@ func TestMessagesOfLibvirt(t *testing.T) {
 	all.add(t, sameDirectory(domxml.Pool{Type: "dir", Path: "/srv/other"}, "/var/lib/virt/storage"),
 		"`virsh pool-dumpxml` shows libvirt's. What is in it stays when it is undefined: `virsh pool-destroy`, then `virsh pool-undefine`.")
 	all.add(t, sameDirectory(domxml.Pool{Type: "logical"}, "/var/lib/virt/storage"), "")
+	all.add(t, sharedDirectory([]domxml.Pool{{Name: "default", Type: "dir", Path: "/var/lib/libvirt/images"}}, "/var/lib/libvirt/images"),
+		"Virtual machine managers make a pool `default` there, for one; so does a pool of the configuration that has got another name.")
 	all.add(t, sameCephPool(domxml.Pool{Type: "dir"}, cephRBD), "")
 	all.add(t, sameCephPool(domxml.Pool{Type: "rbd", RBD: vm.RBD{Pool: "other"}}, cephRBD), "")
 	all.add(t, noFirmware(factsKey{arch: "aarch64", machine: "virt"}), "")
@@ -55,6 +57,7 @@ func TestMessagesOfCeph(t *testing.T) {
 	one := cephRBD // they are asked at once
 	one.Monitors = one.Monitors[:1]
 	all.add(t, reachable(ctx, "ceph", one), "")
+	all.add(t, explainDefine(libvirt.Error{Message: noDriver}), "The packages of Debian and of Red Hat have the same name.")
 	for _, test := range []struct {
 		said string
 		took time.Duration

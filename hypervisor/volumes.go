@@ -81,6 +81,18 @@ func sameDirectory(is domxml.Pool, path string) error {
 	return nil
 }
 
+// sharedDirectory tells which pool has the directory of one that is to be: libvirt
+// takes one for each.
+func sharedDirectory(all []domxml.Pool, path string) error {
+	for _, is := range all {
+		if is.Path != "" && filepath.Clean(is.Path) == filepath.Clean(path) {
+			return fmt.Errorf("libvirt has pool %s at %s, and takes one pool for a directory; name the pool %s in the plugin's configuration, "+
+				"or remove libvirt's, whose files stay: virsh pool-destroy %s; virsh pool-undefine %s", is.Name, path, is.Name, is.Name, is.Name)
+		}
+	}
+	return nil
+}
+
 // poolMode lets QEMU through to its volumes, whoever it runs as.
 const poolMode = 0o711
 
@@ -90,12 +102,42 @@ func (h *Host) definePool(ctx context.Context, name, path string) (libvirt.Stora
 	if err != nil {
 		return libvirt.StoragePool{}, err
 	}
-	if err := os.MkdirAll(path, poolMode); err != nil {
-		return libvirt.StoragePool{}, fmt.Errorf("making the directory of storage pool %s: %w", name, err)
-	}
-	return call(ctx, h, "defining storage pool "+name, func(c *libvirt.Libvirt) (libvirt.StoragePool, error) {
+	return call(ctx, h, "defining storage pool "+name, func(c *libvirt.Libvirt) (pool libvirt.StoragePool, err error) {
+		all, err := definedPools(c)
+		if err != nil {
+			return pool, err
+		}
+		if err := sharedDirectory(all, path); err != nil {
+			return pool, err
+		}
+		if err := os.MkdirAll(path, poolMode); err != nil {
+			return pool, fmt.Errorf("making its directory: %w", err)
+		}
 		return c.StoragePoolDefineXML(document, 0)
 	})
+}
+
+// definedPools are all that libvirt has, whether they run or not.
+func definedPools(c *libvirt.Libvirt) (all []domxml.Pool, err error) {
+	pools, _, err := c.ConnectListAllStoragePools(1, 0)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pools {
+		document, err := c.StoragePoolGetXMLDesc(p, 0)
+		if isCode(err, libvirt.ErrNoStoragePool) {
+			continue // it has gone meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		is, err := domxml.ParsePool(document)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, is)
+	}
+	return all, nil
 }
 
 func (h *Host) pool(ctx context.Context, name string) (libvirt.StoragePool, error) {

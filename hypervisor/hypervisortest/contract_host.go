@@ -56,6 +56,11 @@ func testPools(t *testing.T, s Subject) {
 	if err != nil && (!strings.Contains(err.Error(), pool) || !strings.Contains(err.Error(), dir)) {
 		t.Errorf("the error is %v, want it to name the pool %s and its directory %s", err, pool, dir)
 	}
+	err = s.EnsureDirectoryPool(bounded(t), pool+"-other", dir+"/")
+	mustFail(t, "a second pool in one directory", err)
+	if err != nil && !strings.Contains(err.Error(), "name the pool "+pool) {
+		t.Errorf("the error is %v, want it to say that the pool's name is %s", err, pool)
+	}
 }
 
 func testAddresses(t *testing.T, s Subject) {

@@ -155,6 +155,11 @@ func (m *Memory) pool(name, path string) (known bool, err error) {
 	if known && at != path {
 		return true, fmt.Errorf("it is at %s, not at %s", at, path)
 	}
+	for other, at := range m.pools {
+		if other != name && at == path {
+			return false, fmt.Errorf("there is one at %s; name the pool %s", path, other)
+		}
+	}
 	m.pools[name] = path
 	return known, nil
 }
