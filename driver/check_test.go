@@ -213,6 +213,15 @@ func TestCheckSaysWhatOnlyTheNodeCanTell(t *testing.T) {
 				`config.os.machine: whether the node's QEMU has machine type "virt"`,
 				"config.mounts: whether the node has virtiofs",
 				`config.user_data: whether file "a.yml" is there, and what is in it`,
+				`config.network_interface[0].macvtap.device: whether the node has network device "eth0", and does not filter what VMs send (nwfilter)`,
+			},
+		},
+		{
+			name:   "9p, and macvtap on nodes whose configuration is known",
+			of:     withPools,
+			config: blankDisk + "\nmounts = \"9p\"\nnetwork_interface {\nmacvtap {\ndevice = \"eth0\"\n}\n}",
+			unchecked: []string{
+				"config.mounts: whether QEMU is root on the node, which 9p takes",
 				`config.network_interface[0].macvtap.device: whether the node has network device "eth0"`,
 			},
 		},

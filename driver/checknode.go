@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/hashicorp/nomad/api"
+
+	"nomad-driver-virt/vm"
 )
 
 // needsNode says what of a task's configuration only a node can tell.
@@ -16,8 +18,11 @@ func needsNode(t TaskConfig, task *api.Task, config *Config) []string {
 	if t.OS != nil && t.OS.Machine != "" {
 		p.addf("config.os.machine", "whether the node's QEMU has machine type %q", t.OS.Machine)
 	}
-	if t.Mounts == "virtiofs" {
+	switch t.Mounts {
+	case string(vm.VirtioFS):
 		p.addf("config.mounts", "whether the node has virtiofs")
+	case string(vm.NineP):
+		p.addf("config.mounts", "whether QEMU is root on the node, which 9p takes")
 	}
 	if config != nil && config.Acceleration == accelerationKVM {
 		p.addf("plugin "+pluginBlock+" acceleration", "whether the node has KVM")
@@ -29,7 +34,7 @@ func needsNode(t TaskConfig, task *api.Task, config *Config) []string {
 		diskNeeds(indexed("config.disk", i), d, config, &p)
 	}
 	for i, n := range t.NetworkInterfaces {
-		interfaceNeeds(indexed("config.network_interface", i), n, &p)
+		interfaceNeeds(indexed("config.network_interface", i), n, config, &p)
 	}
 	for _, m := range task.VolumeMounts {
 		destination, kind := valueOf(m.Destination), "a directory"
@@ -56,8 +61,10 @@ func diskNeeds(path string, d Disk, config *Config, p *problems) {
 	}
 }
 
-func interfaceNeeds(path string, n NetworkInterface, p *problems) {
+func interfaceNeeds(path string, n NetworkInterface, config *Config, p *problems) {
 	switch b := n.Bridge; {
+	case n.Macvtap != nil && n.Macvtap.Device != "" && config == nil:
+		p.addf(path+".macvtap.device", "whether the node has network device %q, and does not filter what VMs send (nwfilter)", n.Macvtap.Device)
 	case n.Macvtap != nil && n.Macvtap.Device != "":
 		p.addf(path+".macvtap.device", "whether the node has network device %q", n.Macvtap.Device)
 	case b == nil || b.Name == "":
