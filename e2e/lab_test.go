@@ -29,10 +29,10 @@ const (
 
 	// How long to wait for what comes of a job. Guests run without KVM, and two
 	// of them share two cores.
-	startTimeout  = 90 * time.Second
-	tinyTimeout   = 2 * time.Minute
-	debianTimeout = 6 * time.Minute
-	endTimeout    = 90 * time.Second
+	startTimeout  = 2 * time.Minute
+	tinyTimeout   = 4 * time.Minute
+	debianTimeout = 8 * time.Minute
+	endTimeout    = 2 * time.Minute
 )
 
 func TestMain(m *testing.M) {
