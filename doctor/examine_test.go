@@ -185,8 +185,8 @@ func TestBrokenHosts(t *testing.T) {
 		{"guests are saved", func(_ *Settings, f *Facts) { f.Guests.Set["ON_SHUTDOWN"] = "suspend" }, Warning, "host's shutdown", "saves guests", "ON_SHUTDOWN=shutdown into /etc/default"},
 		{"guests are started twice", func(_ *Settings, f *Facts) { f.Guests.Set["ON_BOOT"] = "start" }, Warning, "host's shutdown", "starts VMs at boot", "ON_BOOT=ignore"},
 		{"guests are shut down one by one", func(_ *Settings, f *Facts) { f.Guests.Set["PARALLEL_SHUTDOWN"] = "0" }, Warning, "host's shutdown", "one after another", "PARALLEL_SHUTDOWN=10"},
-		{"no memory for QEMU", func(s *Settings, _ *Facts) { s.Agent.Reserved = vm.GiB }, Warning, "memory", "of 64GiB, 1GiB are not for tasks", "memory = 3120"},
-		{"no memory for emulators", func(_ *Settings, f *Facts) { f.Libvirt.Facts.Accel = vm.TCG }, Warning, "memory", "about 30%", "memory = 15123"},
+		{"no memory for QEMU", func(s *Settings, _ *Facts) { s.Agent.Reserved = vm.GiB }, Warning, "memory", "of 64GiB, 1GiB are not for tasks", "memory = 3121"},
+		{"no memory for emulators", func(_ *Settings, f *Facts) { f.Libvirt.Facts.Accel = vm.TCG }, Warning, "memory", "about 30%", "memory = 15124"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, f := healthy()

@@ -99,17 +99,21 @@ func (a *findings) memory(s Settings, f Facts) {
 	if hasKVM(f) && s.Acceleration != "tcg" {
 		beside, how = besideKVM, "with KVM"
 	}
-	// So much that what is left has room for guests and for what is beside them.
-	need := total * beside / (100 + beside)
-	left := s.Agent.Reserved
-	if f.Memory > total {
-		left += f.Memory - total
-	}
+	// So much that what is left has room for guests and for what is beside them. The
+	// agent counts in MiB.
+	need := wholeMiB(total * beside / (100 + beside))
+	elsewhere := f.Memory - min(f.Memory, total)
+	left := s.Agent.Reserved + elsewhere
 	if left < need {
-		a.warn("memory", fmt.Sprintf("write client { reserved { memory = %d } } into the agent's configuration", need/vm.MiB),
+		a.warn("memory", fmt.Sprintf("write client { reserved { memory = %d } } into the agent's configuration", wholeMiB(need-elsewhere)/vm.MiB),
 			"of %s, %s are not for tasks: QEMU takes about %d%% beside its guests' memory (%s), and the kernel kills it where there is none",
 			f.Memory, left, beside, how)
 		return
 	}
 	a.ok("memory", "of %s, %s are not for tasks: room for what QEMU takes beside its guests' (%s)", f.Memory, left, how)
+}
+
+// wholeMiB rounds up.
+func wholeMiB(b vm.Bytes) vm.Bytes {
+	return (b + vm.MiB - 1) / vm.MiB * vm.MiB
 }
