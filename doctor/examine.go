@@ -1,10 +1,13 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"nomad-driver-virt/hypervisor"
 )
 
 // Examine judges a host. The order of the findings is that in which to mend.
@@ -17,6 +20,8 @@ func Examine(s Settings, f Facts) []Finding {
 	if f.Libvirt.Err == nil {
 		all.qemuUser(f)
 		all.confinement(s, f)
+	}
+	if f.Libvirt.Err == nil && f.Libvirt.NoQEMU == nil {
 		all.shares(f)
 	}
 	all.qemuImg(s, f)
@@ -112,13 +117,37 @@ func (a *findings) killTimeout(agent Agent) {
 func (a *findings) libvirt(s Settings, f Facts) {
 	l := f.Libvirt
 	switch {
+	case l.Err == nil && l.NoQEMU != nil:
+		a.ok("libvirt", "version %s answers at %s", l.Version, s.URI)
+		a.problem("QEMU", f.mendQEMU(), "libvirt makes no VMs: %s", l.NoQEMU)
+	case l.Err == nil && l.QEMU == 0:
+		a.ok("libvirt", "version %s answers at %s", l.Version, s.URI)
 	case l.Err == nil:
 		a.ok("libvirt", "version %s answers at %s, QEMU is %s", l.Version, s.URI, l.QEMU)
+	case strings.Contains(l.Err.Error(), noDriver):
+		a.problem("libvirt", f.System.installLibvirt(f.CPU.X86)+" && "+f.System.restart(), "its part for QEMU is not installed: %s", l.Err)
 	case strings.Contains(l.Err.Error(), "refuses"):
 		a.problem("libvirt", `correct uri, user and password of provider "libvirt" in the plugin's configuration`, "%s", l.Err)
+	case f.System.NoLibvirt:
+		a.problem("libvirt", f.System.installLibvirt(f.CPU.X86), "it is not installed: %s", l.Err)
 	default:
 		a.problem("libvirt", f.System.start(), "%s", l.Err)
 	}
+}
+
+// noDriver is in what a libvirt says that lacks its part for QEMU, which is a package
+// of its own.
+const noDriver = "no connection driver available"
+
+func (f Facts) mendQEMU() string {
+	emulator := f.Libvirt.Runs.Emulator
+	switch {
+	case emulator == "":
+		return f.System.installQEMU(f.CPU.X86)
+	case !f.CPU.X86 && errors.Is(f.Libvirt.NoQEMU, hypervisor.ErrRefused): // it needs UEFI there
+		return f.System.install("qemu-efi-aarch64", "edk2-aarch64")
+	}
+	return emulator + " -version, which says why it does not run"
 }
 
 func (a *findings) qemuUser(f Facts) {

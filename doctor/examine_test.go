@@ -70,21 +70,54 @@ func TestHealthyHostHasNoComplaints(t *testing.T) {
 	}
 }
 
+// brokenHost is a host on which something is amiss, and what is to be said of it.
+type brokenHost struct {
+	name    string
+	breaks  func(s *Settings, f *Facts)
+	status  Status
+	subject string
+	found   string // is in it
+	mend    string // is in it
+}
+
+// findComplaints fails unless something is said of each host.
+func findComplaints(t *testing.T, hosts []brokenHost) {
+	t.Helper()
+	for _, test := range hosts {
+		t.Run(test.name, func(t *testing.T) {
+			s, f := healthy()
+			test.breaks(s, f)
+			var complaints []Finding
+			for _, finding := range Examine(*s, *f) {
+				if finding.Status != OK {
+					complaints = append(complaints, finding)
+				}
+			}
+			is := func(c Finding) bool {
+				return c.Status == test.status && c.Subject == test.subject &&
+					strings.Contains(c.Found, test.found) && strings.Contains(c.Mend, test.mend) && c.Mend != ""
+			}
+			for _, c := range complaints {
+				if is(c) {
+					return
+				}
+			}
+			t.Errorf("want a %s of %s that says %q and %q, the complaints are: %+v", test.status, test.subject, test.found, test.mend, complaints)
+		})
+	}
+}
+
 var errNot = errors.New("it is not there")
 
+// asUser has QEMU run as another user than root, as on Debian as it comes.
+func asUser(f *Facts) { f.Libvirt.Runs.User, f.Libvirt.UserName = 64055, "libvirt-qemu" }
+
+func inCeph(s *Settings) {
+	s.Pools = append(s.Pools, Pool{Name: "ceph", Ceph: &rbd.Pool{RBD: vm.RBD{Pool: "vms", Monitors: []string{"a:1"}}}})
+}
+
 func TestBrokenHosts(t *testing.T) {
-	asUser := func(f *Facts) { f.Libvirt.Runs.User, f.Libvirt.UserName = 64055, "libvirt-qemu" }
-	inCeph := func(s *Settings) {
-		s.Pools = append(s.Pools, Pool{Name: "ceph", Ceph: &rbd.Pool{RBD: vm.RBD{Pool: "vms", Monitors: []string{"a:1"}}}})
-	}
-	for _, test := range []struct {
-		name    string
-		breaks  func(s *Settings, f *Facts)
-		status  Status
-		subject string
-		found   string // is in it
-		mend    string // is in it
-	}{
+	findComplaints(t, []brokenHost{
 		{"not root", func(_ *Settings, f *Facts) { f.Root = false }, Warning, "privileges", "does not run as root", "sudo"},
 		{"no agent's file", func(s *Settings, _ *Facts) { s.Agent = nil }, Warning, "agent", "was not read", "-config /etc/nomad.d"},
 		{"a configuration that is refused", func(s *Settings, _ *Facts) { s.Wrong = errNot }, Problem, "agent", "does not start with it: it is not there", "/etc/nomad.d/nomad.hcl"},
@@ -102,7 +135,7 @@ func TestBrokenHosts(t *testing.T) {
 		{"no module on ARM", func(_ *Settings, f *Facts) { f.Libvirt.Facts.Accel, f.CPU = vm.TCG, CPU{Device: errNot} }, Warning, "KVM", "/dev/kvm", "modprobe kvm"},
 		{"libvirt has not noticed", func(_ *Settings, f *Facts) { f.Libvirt.Facts.Accel = vm.TCG }, Warning, "KVM", "libvirt offers none", "restart libvirtd"},
 		{"KVM is a must", func(s *Settings, f *Facts) { s.Acceleration, f.Libvirt.Facts.Accel = "kvm", vm.TCG }, Problem, "KVM", "asks for it", "restart libvirtd"},
-		{"no libvirt", func(_ *Settings, f *Facts) { f.Libvirt.Err = errNot }, Problem, "libvirt", "it is not there", "systemctl enable --now libvirtd"},
+		{"libvirt does not run", func(_ *Settings, f *Facts) { f.Libvirt.Err = errNot }, Problem, "libvirt", "it is not there", "systemctl enable --now libvirtd"},
 		{"a wrong password", func(_ *Settings, f *Facts) { f.Libvirt.Err = errors.New("libvirt refuses to open it") }, Problem, "libvirt", "refuses", "password"},
 		{"neither libvirt nor KVM", func(_ *Settings, f *Facts) { f.Libvirt.Err, f.CPU.Device = errNot, errNot }, Warning, "KVM", "/dev/kvm cannot", "modprobe"},
 		{"no libvirt, and a CPU without", func(_ *Settings, f *Facts) { f.Libvirt.Err, f.CPU.Flag = errNot, "" }, Warning, "KVM", "neither vmx nor svm", "firmware"},
@@ -153,7 +186,7 @@ func TestBrokenHosts(t *testing.T) {
 			Problem, "pool local", "is at /other", `another name in storage_pools of the plugin's configuration, or path = "/other"`,
 		},
 		{"no such filter", func(s *Settings, f *Facts) { s.NWFilter, f.Libvirt.NWFilter = "none-such", errNot }, Problem, "nwfilter", "it is not there", "nwfilter-define"},
-		{"no libvirt, modular", func(_ *Settings, f *Facts) { f.Libvirt.Err, f.System.Modular = errNot, true }, Problem, "libvirt", "it is not there", "systemctl enable --now virtqemud.socket"},
+		{"libvirt does not run, modular", func(_ *Settings, f *Facts) { f.Libvirt.Err, f.System.Modular = errNot, true }, Problem, "libvirt", "it is not there", "systemctl enable --now virtqemud.socket"},
 		{"virtqemud has not noticed", func(_ *Settings, f *Facts) { f.Libvirt.Facts.Accel, f.System.Modular = vm.TCG, true }, Warning, "KVM", "libvirt offers none", "systemctl restart virtqemud,"},
 		{"no qemu-img on Red Hat's", func(_ *Settings, f *Facts) { f.QemuImg, f.System.RedHat = errNot, true }, Problem, "qemu-img", "it is not there", "dnf install qemu-img"},
 		{"no virtiofsd on Red Hat's", func(_ *Settings, f *Facts) { f.Libvirt.Facts.VirtioFS, f.NineP, f.System.RedHat = false, errNot, true }, Problem, "directories in guests", "no VM starts", "dnf install virtiofsd"},
@@ -169,7 +202,6 @@ func TestBrokenHosts(t *testing.T) {
 		{"no directory of images", func(_ *Settings, f *Facts) { f.Directories["/images"] = Directory{Missing: true} }, Warning, "files for tasks", "/images is named", "mkdir -p /images"},
 		{"a file for images", func(_ *Settings, f *Facts) { f.Directories["/images"] = Directory{Err: errNot} }, Warning, "files for tasks", "it is not there", "image_paths"},
 		{"a network that is stopped", func(_ *Settings, f *Facts) { f.Libvirt.Networks[0].Active = false }, Warning, "network default", "does not run", "virsh net-start default"},
-		{"no network at all", func(_ *Settings, f *Facts) { f.Libvirt.Networks = nil }, Warning, "networks", "no network of libvirt's", "net-autostart"},
 		{"a network without autostart", func(_ *Settings, f *Facts) { f.Libvirt.Networks[0].Autostart = false }, Warning, "network default", "does not start with", "net-autostart default"},
 		{"a bridge that somebody removed", func(_ *Settings, f *Facts) { f.Libvirt.Networks[0].HasBridge = false }, Problem, "network default", "no bridge virbr0", "net-destroy"},
 		{"no nft", func(_ *Settings, f *Facts) { f.Firewall.NFT = exec.ErrNotFound }, Problem, "firewall", "no port can be published", "apt install nftables"},
@@ -187,28 +219,7 @@ func TestBrokenHosts(t *testing.T) {
 		{"guests are shut down one by one", func(_ *Settings, f *Facts) { f.Guests.Set["PARALLEL_SHUTDOWN"] = "0" }, Warning, "host's shutdown", "one after another", "PARALLEL_SHUTDOWN=10"},
 		{"no memory for QEMU", func(s *Settings, _ *Facts) { s.Agent.Reserved = vm.GiB }, Warning, "memory", "of 64GiB, 1GiB are not for tasks", "memory = 3121"},
 		{"no memory for emulators", func(_ *Settings, f *Facts) { f.Libvirt.Facts.Accel = vm.TCG }, Warning, "memory", "about 30%", "memory = 15124"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			s, f := healthy()
-			test.breaks(s, f)
-			var complaints []Finding
-			for _, finding := range Examine(*s, *f) {
-				if finding.Status != OK {
-					complaints = append(complaints, finding)
-				}
-			}
-			is := func(c Finding) bool {
-				return c.Status == test.status && c.Subject == test.subject &&
-					strings.Contains(c.Found, test.found) && strings.Contains(c.Mend, test.mend) && c.Mend != ""
-			}
-			for _, c := range complaints {
-				if is(c) {
-					return
-				}
-			}
-			t.Errorf("want a %s of %s that says %q and %q, the complaints are: %+v", test.status, test.subject, test.found, test.mend, complaints)
-		})
-	}
+	})
 }
 
 func denial(path string, at time.Time) Denial {

@@ -3,6 +3,7 @@ package doctor
 import (
 	"errors"
 	"os/exec"
+	"slices"
 
 	"nomad-driver-virt/vm"
 )
@@ -23,7 +24,7 @@ func (a *findings) acceleration(s Settings, f Facts) {
 
 // hasKVM tells whether libvirt offers it, or would once it answers.
 func hasKVM(f Facts) bool {
-	if f.Libvirt.Err != nil {
+	if f.Libvirt.Err != nil || f.Libvirt.NoQEMU != nil {
 		return f.CPU.Device == nil && (f.CPU.Flag != "" || !f.CPU.X86)
 	}
 	return f.Libvirt.Facts.Accel == vm.KVM
@@ -82,7 +83,8 @@ func (a *findings) networks(f Facts) {
 		}
 	}
 	if active == 0 {
-		a.warn("networks", "virsh net-start default && virsh net-autostart default",
+		known := slices.ContainsFunc(f.Libvirt.Networks, func(n Network) bool { return n.Name == "default" })
+		a.warn("networks", f.System.network(known),
 			"no network of libvirt's runs: guests are on the host's own bridges alone, or on no network")
 	}
 }

@@ -37,6 +37,9 @@ type Facts struct {
 type System struct {
 	RedHat  bool // it is of that family: dnf installs packages, settings are in /etc/sysconfig
 	Modular bool // libvirt is several daemons, of which virtqemud has the VMs
+	// NoLibvirt tells that there is none, rather than that it does not run, and
+	// DefaultNetwork that the host has the definition of libvirt's network default.
+	NoLibvirt, DefaultNetwork bool
 }
 
 // CPU is what the processor and the kernel have for KVM.
@@ -48,9 +51,10 @@ type CPU struct {
 
 // Libvirt is what it says of itself and of what it has.
 type Libvirt struct {
-	Err           error // why it does not answer; then all the rest is not known
-	Version, QEMU hypervisor.Version
-	Facts         hypervisor.Facts // for guests of the host's own architecture
+	Err           error              // why it does not answer; then all the rest is not known
+	NoQEMU        error              // why it makes no VMs; then the facts are not known
+	Version, QEMU hypervisor.Version // QEMU's is 0 where it is not known
+	Facts         hypervisor.Facts   // for guests of the host's own architecture
 	Runs          domxml.QEMU
 	UserName      string // of whom QEMU runs as
 	Networks      []Network

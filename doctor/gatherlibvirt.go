@@ -38,15 +38,19 @@ func gatherLibvirt(ctx context.Context, s Settings) Libvirt {
 	return l
 }
 
+// ask asks a libvirt without QEMU, too, for what it knows. Pools come last: while it
+// waits for Ceph it tells of none.
 func (l *Libvirt) ask(ctx context.Context, host *hypervisor.Host, s Settings) (err error) {
-	if l.Version, l.QEMU, err = host.Versions(ctx); err != nil {
-		return err
-	}
 	if l.Runs, err = host.QEMU(ctx); err != nil {
 		return err
 	}
 	l.UserName = userName(l.Runs.User)
-	if l.Facts, err = host.Facts(ctx, "", ""); err != nil {
+	l.Facts, l.NoQEMU = host.Facts(ctx, "", "")
+	if l.NoQEMU != nil && ctx.Err() != nil { // it does not answer, whatever it has
+		return l.NoQEMU
+	}
+	// QEMU's is told from what libvirt has found last, if it has.
+	if l.Version, l.QEMU, err = host.Versions(ctx); l.Version == 0 {
 		return err
 	}
 	if s.NWFilter != "" {
@@ -60,13 +64,17 @@ func (l *Libvirt) ask(ctx context.Context, host *hypervisor.Host, s Settings) (e
 		_, err := os.Stat(filepath.Join("/sys/class/net", n.Bridge))
 		l.Networks = append(l.Networks, Network{n, err == nil})
 	}
-	for _, p := range s.Pools {
+	l.askPools(ctx, host, s.Pools)
+	return nil
+}
+
+func (l *Libvirt) askPools(ctx context.Context, host *hypervisor.Host, pools []Pool) {
+	for _, p := range pools {
 		if p.Ceph == nil {
 			state, err := host.DirectoryPool(ctx, p.Name, p.Path)
 			l.Pools[p.Name] = PoolState{state, err}
 		}
 	}
-	return nil
 }
 
 func userName(id int) string {

@@ -16,7 +16,33 @@ func gatherSystem(root string) System {
 	release := settingsOf(string(content))
 	families := append(strings.Fields(release["ID_LIKE"]), release["ID"])
 	redHat := slices.Contains(families, "rhel") || slices.Contains(families, "fedora")
-	return System{RedHat: redHat, Modular: modular(root, redHat)}
+	_, err := os.Stat(filepath.Join(root, defaultNetwork))
+	return System{
+		RedHat:         redHat,
+		Modular:        modular(root, redHat),
+		NoLibvirt:      !hasUnit(root, "libvirtd") && !hasUnit(root, "virtqemud") && !hasDaemon(root),
+		DefaultNetwork: err == nil,
+	}
+}
+
+// defaultNetwork is where distributions have what libvirt's network default is made
+// from.
+const defaultNetwork = "/usr/share/libvirt/networks/default.xml"
+
+// hasUnit tells whether systemd could start a daemon.
+func hasUnit(root, daemon string) bool {
+	units, _ := filepath.Glob(filepath.Join(root, "usr/lib/systemd/system", daemon+".s*"))
+	return len(units) > 0
+}
+
+// hasDaemon tells of a libvirt that something else than systemd starts.
+func hasDaemon(root string) bool {
+	for _, program := range []string{"usr/sbin/libvirtd", "usr/sbin/virtqemud"} {
+		if _, err := os.Stat(filepath.Join(root, program)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // modular tells whether virtqemud has the VMs, rather than libvirtd: the one that
@@ -27,19 +53,15 @@ func modular(root string, redHat bool) bool {
 		links, _ := filepath.Glob(filepath.Join(root, "etc/systemd/system/*.wants", unit+".s*"))
 		return len(links) > 0
 	}
-	has := func(unit string) bool {
-		units, _ := filepath.Glob(filepath.Join(root, "usr/lib/systemd/system", unit+".s*"))
-		return len(units) > 0
-	}
 	switch {
 	case starts("libvirtd"):
 		return false
 	case starts("virtqemud"):
 		return true
-	case has("libvirtd") == has("virtqemud"):
+	case hasUnit(root, "libvirtd") == hasUnit(root, "virtqemud"):
 		return redHat
 	}
-	return has("virtqemud")
+	return hasUnit(root, "virtqemud")
 }
 
 // libvirtGuestsPrograms are where the program of the service is, which has the defaults of its

@@ -44,8 +44,10 @@ func TestSystems(t *testing.T) {
 		{"AlmaLinux", map[string]string{release: alma, units + "libvirtd.service": "", units + "virtqemud.socket": ""}, System{RedHat: true, Modular: true}},
 		{"AlmaLinux that was upgraded", map[string]string{release: alma, wanted + "libvirtd.socket": "", units + "virtqemud.socket": ""}, System{RedHat: true}},
 		{"Debian that starts virtqemud", map[string]string{release: debian, wanted + "virtqemud.socket": "", units + "libvirtd.service": ""}, System{Modular: true}},
-		{"Fedora without libvirt", map[string]string{release: "ID=fedora\n"}, System{RedHat: true, Modular: true}},
-		{"nothing", nil, System{}},
+		{"Fedora without libvirt", map[string]string{release: "ID=fedora\n"}, System{RedHat: true, Modular: true, NoLibvirt: true}},
+		{"libvirt without systemd", map[string]string{"usr/sbin/libvirtd": ""}, System{}},
+		{"the definition of a network", map[string]string{release: debian, "usr/share/libvirt/networks/default.xml": ""}, System{NoLibvirt: true, DefaultNetwork: true}},
+		{"nothing", nil, System{NoLibvirt: true}},
 	} {
 		if got := gatherSystem(hostWith(t, test.files)); got != test.want {
 			t.Errorf("%s is seen as %+v, want %+v", test.name, got, test.want)

@@ -16,6 +16,43 @@ func (s System) start() string {
 	return "systemctl enable --now libvirtd"
 }
 
+// installLibvirt is what installs it with QEMU and a network. Debian starts what it
+// installs.
+func (s System) installLibvirt(x86 bool) string {
+	packages := s.install("libvirt-daemon-system "+debianQEMU(x86), "libvirt-daemon-kvm libvirt-daemon-config-network")
+	switch {
+	case !s.RedHat:
+		return packages
+	case s.Modular:
+		return packages + " && systemctl enable --now virt{qemud,networkd,storaged,secretd,nodedevd,nwfilterd,logd}.socket"
+	}
+	return packages + " && " + s.start()
+}
+
+// installQEMU is what installs it for guests of the host's own architecture.
+func (s System) installQEMU(x86 bool) string {
+	return s.install(debianQEMU(x86), "qemu-kvm")
+}
+
+func debianQEMU(x86 bool) string {
+	if x86 {
+		return "qemu-system-x86"
+	}
+	return "qemu-system-arm"
+}
+
+// network is what has libvirt run the network default, which it knows or not.
+func (s System) network(known bool) string {
+	const start = "virsh net-start default && virsh net-autostart default"
+	switch {
+	case known:
+		return start
+	case s.DefaultNetwork:
+		return "virsh net-define " + defaultNetwork + " && " + start
+	}
+	return s.install("libvirt-daemon-config-network", "libvirt-daemon-config-network") + ", which has network default; then look again"
+}
+
 // restart is what has libvirt look at the host and its settings again.
 func (s System) restart() string {
 	if s.Modular {

@@ -58,7 +58,7 @@ func doctorSays(t *testing.T, status int, args []string, lines ...string) string
 	t.Helper()
 	got := byHand(t, append([]string{"doctor"}, args...)...)
 	if got.status != status || got.errors != "" {
-		t.Errorf("the doctor's status is %d, want %d; it complains %q", got.status, status, got.errors)
+		t.Errorf("the doctor's status is %d, want %d; it complains %q and says:\n%s", got.status, status, got.errors, got.out)
 	}
 	words := strings.Join(strings.Fields(strings.ReplaceAll(got.out, "\n", " | ")), " ")
 	for _, line := range lines {
@@ -167,9 +167,28 @@ func TestDoctorFindsWhatIsBroken(t *testing.T) {
 	}
 
 	virsh(t, "net-destroy", "default")
-	t.Cleanup(func() { _, _ = try("virsh", "net-start", "default") })
+	t.Cleanup(func() {
+		_, _ = try("virsh", "net-define", "/usr/share/libvirt/networks/default.xml") // it may be there
+		_, _ = try("virsh", "net-start", "default")
+	})
 	doctorSays(t, 0, []string{"-config", agentConfig}, "warning networks no network of libvirt's runs")
-	virsh(t, "net-start", "default")
+	virsh(t, "net-undefine", "default")
+	text := doctorSays(t, 0, []string{"-config", agentConfig}, "warning networks no network of libvirt's runs")
+	_, mend, _ := strings.Cut(text, "; to mend: virsh net-define ")
+	mend, _, _ = strings.Cut(mend, "\n")
+	command(t, "sh", "-c", "virsh net-define "+mend)
+	doctorSays(t, 0, []string{"-config", agentConfig}, "ok network default runs on bridge virbr0, and gives out addresses ")
+
+	hidden, hide := filepath.Join(t.TempDir(), "qemu"), "/usr/bin/qemu-system-x86_64"
+	if err := os.WriteFile(hidden, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command(t, "mount", "--bind", hidden, hide) // libvirt finds none that it may execute
+	t.Cleanup(func() { _, _ = try("umount", hide) })
+	doctorSays(t, 1, []string{"-config", agentConfig}, "ok libvirt version ",
+		"problem QEMU libvirt makes no VMs: ", "ok pool local ", "ok network default ")
+	command(t, "umount", hide)
+	doctorSays(t, 0, []string{"-config", agentConfig}, "ok libvirt version ", "ok directories in guests ")
 
 	command(t, lab, "libvirt-stop")
 	t.Cleanup(func() { command(t, lab, "libvirt-start") })
