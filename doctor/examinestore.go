@@ -25,11 +25,20 @@ func (a *findings) pools(s Settings, f Facts) {
 }
 
 func (a *findings) cephPool(p Pool, f Facts) {
-	if err := f.Ceph[p.Name]; err != nil {
-		a.problem("pool "+p.Name, "see docs/storage.md, Ceph", "%s", err)
-		return
+	subject := "pool " + p.Name
+	answers, has := f.Ceph[p.Name], f.Libvirt.Pools[p.Name]
+	if has.Err != nil {
+		a.problem(subject, mendPool(p, has.Err), "%s", has.Err)
 	}
-	a.ok("pool "+p.Name, "%s answers at %d monitors", p.Ceph, len(p.Ceph.Monitors))
+	if f.Libvirt.NoCephPools {
+		a.problem(subject, f.System.cephPools(), "libvirt has no storage driver for Ceph (rbd), and starts no pool there")
+	}
+	if answers != nil {
+		a.problem(subject, "see docs/storage.md, Ceph", "%s", answers)
+	}
+	if has.Err == nil && !f.Libvirt.NoCephPools && answers == nil {
+		a.ok(subject, "%s answers at %d monitors", p.Ceph, len(p.Ceph.Monitors))
+	}
 }
 
 func (a *findings) directoryPool(p Pool, f Facts) {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/vm"
 )
 
@@ -49,4 +50,29 @@ func about(subject string, s Settings, f Facts) Finding {
 		}
 	}
 	return Finding{}
+}
+
+func TestPoolsInCephThatLibvirtDoesNotHave(t *testing.T) {
+	other := PoolState{Err: fmt.Errorf("looking: %w", hypervisor.OtherPoolError{Reason: "is of type dir"})}
+	findComplaints(t, []brokenHost{
+		{"no storage driver", func(s *Settings, f *Facts) { inCeph(s); f.Libvirt.NoCephPools = true }, Problem, "pool ceph", "no storage driver for Ceph", "apt install libvirt-daemon-driver-storage-rbd && systemctl restart libvirtd"},
+		{
+			"no storage driver on Red Hat's", func(s *Settings, f *Facts) {
+				inCeph(s)
+				f.Libvirt.NoCephPools, f.System = true, System{RedHat: true, Modular: true}
+			},
+			Problem, "pool ceph", "no storage driver for Ceph", "dnf install libvirt-daemon-driver-storage-rbd && systemctl restart virtstoraged",
+		},
+		{"no storage driver, and a Ceph that is away", func(s *Settings, f *Facts) { inCeph(s); f.Libvirt.NoCephPools, f.Ceph["ceph"] = true, errNot }, Problem, "pool ceph", "it is not there", "docs/storage.md"},
+		{"another pool of that name", func(s *Settings, f *Facts) { inCeph(s); f.Libvirt.Pools["ceph"] = other }, Problem, "pool ceph", "is of type dir", "another name in storage_pools"},
+	})
+	s, f := healthy()
+	inCeph(s)
+	if got := about("pool ceph", *s, *f); got.Status != OK {
+		t.Errorf("a pool in Ceph that answers: %+v, want it ok", got)
+	}
+	s.Pools, f.Libvirt.NoCephPools = s.Pools[:1], true
+	if got := Worst(Examine(*s, *f)); got != OK {
+		t.Errorf("without a driver for Ceph, and without a pool there, the host is judged %s", got)
+	}
 }

@@ -59,6 +59,7 @@ type Libvirt struct {
 	UserName      string // of whom QEMU runs as
 	Networks      []Network
 	Pools         map[string]PoolState // by name
+	NoCephPools   bool                 // it lacks what starts pools in Ceph
 	NWFilter      error                // why the configured one cannot be used
 }
 
@@ -68,7 +69,7 @@ type Network struct {
 	HasBridge bool // whether the host has its bridge
 }
 
-// PoolState is what libvirt has by the name of a pool that is a directory.
+// PoolState is what libvirt has by the name of a pool.
 type PoolState struct {
 	hypervisor.PoolState
 	Err error // what is wrong with it

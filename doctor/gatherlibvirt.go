@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -69,11 +70,16 @@ func (l *Libvirt) ask(ctx context.Context, host *hypervisor.Host, s Settings) (e
 }
 
 func (l *Libvirt) askPools(ctx context.Context, host *hypervisor.Host, pools []Pool) {
+	types, err := host.PoolTypes(ctx)
+	l.NoCephPools = err == nil && !slices.Contains(types, "rbd")
 	for _, p := range pools {
-		if p.Ceph == nil {
-			state, err := host.DirectoryPool(ctx, p.Name, p.Path)
-			l.Pools[p.Name] = PoolState{state, err}
+		var state hypervisor.PoolState
+		if p.Ceph != nil {
+			state, err = host.CephPool(ctx, p.Name, p.Ceph.RBD)
+		} else {
+			state, err = host.DirectoryPool(ctx, p.Name, p.Path)
 		}
+		l.Pools[p.Name] = PoolState{state, err}
 	}
 }
 

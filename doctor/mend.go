@@ -61,6 +61,15 @@ func (s System) restart() string {
 	return "systemctl restart libvirtd"
 }
 
+// cephPools is what has libvirt start pools in Ceph.
+func (s System) cephPools() string {
+	install := s.install("libvirt-daemon-driver-storage-rbd", "libvirt-daemon-driver-storage-rbd")
+	if s.Modular {
+		return install + " && systemctl restart virtstoraged"
+	}
+	return install + " && " + s.restart()
+}
+
 // virtiofsd is what installs it.
 func (s System) virtiofsd() string {
 	if s.RedHat {

@@ -3,6 +3,7 @@ package domxml
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"encoding/xml"
 	"fmt"
 	"net"
 	"strings"
@@ -156,4 +157,27 @@ func ParsePool(document string) (Pool, error) {
 		}
 	}
 	return p, nil
+}
+
+// ParsePoolTypes reads which types of storage pools libvirt can have.
+//
+// Format: https://libvirt.org/formatstoragecaps.html, which libvirtxml does not have.
+func ParsePoolTypes(document string) ([]string, error) {
+	var x struct {
+		XMLName xml.Name `xml:"storagepoolCapabilities"`
+		Pools   []struct {
+			Type      string `xml:"type,attr"`
+			Supported string `xml:"supported,attr"`
+		} `xml:"pool"`
+	}
+	if err := xml.Unmarshal([]byte(document), &x); err != nil {
+		return nil, fmt.Errorf("storage pool capabilities XML: %w", err)
+	}
+	var types []string
+	for _, p := range x.Pools {
+		if p.Supported == "yes" {
+			types = append(types, p.Type)
+		}
+	}
+	return types, nil
 }

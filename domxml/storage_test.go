@@ -145,3 +145,28 @@ func TestParsePool(t *testing.T) {
 		})
 	}
 }
+
+func TestParsePoolTypes(t *testing.T) {
+	const document = `<storagepoolCapabilities>
+  <pool type='dir' supported='yes'>
+    <volOptions>
+      <defaultFormat type='raw'/>
+      <enum name='targetFormatType'>
+        <value>none</value>
+      </enum>
+    </volOptions>
+  </pool>
+  <pool type='rbd' supported='no'>
+  </pool>
+  <pool type='iscsi' supported='yes'/>
+</storagepoolCapabilities>`
+	got, err := ParsePoolTypes(document)
+	if diff := cmp.Diff([]string{"dir", "iscsi"}, got); diff != "" || err != nil {
+		t.Errorf("the types (-want +got):\n%s%v", diff, err)
+	}
+	for _, bad := range []string{"", "no XML", "<pool type='dir' supported='yes'/>"} {
+		if got, err := ParsePoolTypes(bad); err == nil {
+			t.Errorf("%q is understood as %q", bad, got)
+		}
+	}
+}

@@ -188,9 +188,9 @@ func sameCephPool(is domxml.Pool, want vm.RBD) error {
 	const advice = "the plugin's configuration says pool %s of a Ceph cluster; name the pool otherwise, or undefine libvirt's"
 	switch {
 	case is.Type != "rbd":
-		return fmt.Errorf("libvirt has a pool of that name of type %s, "+advice, is.Type, want.Pool)
+		return OtherPoolError{Reason: fmt.Sprintf("libvirt has a pool of that name of type %s, "+advice, is.Type, want.Pool)}
 	case is.RBD.Pool != want.Pool:
-		return fmt.Errorf("libvirt has a pool of that name that is pool %s of a Ceph cluster, "+advice, is.RBD.Pool, want.Pool)
+		return OtherPoolError{Reason: fmt.Sprintf("libvirt has a pool of that name that is pool %s of a Ceph cluster, "+advice, is.RBD.Pool, want.Pool)}
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/digitalocean/go-libvirt"
 
 	"nomad-driver-virt/domxml"
+	"nomad-driver-virt/vm"
 )
 
 // VM is a domain of this driver, as it is found on the host.
@@ -115,7 +116,8 @@ func (h *Host) NetworkStates(ctx context.Context) ([]NetworkState, error) {
 	})
 }
 
-// PoolState tells of the storage pool that libvirt has by the name of a directory's.
+// PoolState tells of the storage pool that libvirt has by the name of one of the
+// plugin's configuration.
 type PoolState struct {
 	Defined, Active bool
 }
@@ -123,6 +125,15 @@ type PoolState struct {
 // DirectoryPool looks at the storage pool that EnsureDirectoryPool makes, and makes
 // nothing. A pool of that name that is something else is an error.
 func (h *Host) DirectoryPool(ctx context.Context, name, path string) (PoolState, error) {
+	return h.lookAtPool(ctx, name, func(is domxml.Pool) error { return sameDirectory(is, path) })
+}
+
+// CephPool looks at the storage pool that EnsureCephPool makes, as DirectoryPool does.
+func (h *Host) CephPool(ctx context.Context, name string, r vm.RBD) (PoolState, error) {
+	return h.lookAtPool(ctx, name, func(is domxml.Pool) error { return sameCephPool(is, r) })
+}
+
+func (h *Host) lookAtPool(ctx context.Context, name string, same func(domxml.Pool) error) (PoolState, error) {
 	return call(ctx, h, "looking at storage pool "+name, func(c *libvirt.Libvirt) (PoolState, error) {
 		pool, err := c.StoragePoolLookupByName(name)
 		if isCode(err, libvirt.ErrNoStoragePool) {
@@ -139,10 +150,21 @@ func (h *Host) DirectoryPool(ctx context.Context, name, path string) (PoolState,
 		if err != nil {
 			return PoolState{}, err
 		}
-		if err := sameDirectory(is, path); err != nil {
+		if err := same(is); err != nil {
 			return PoolState{}, err
 		}
 		active, err := c.StoragePoolIsActive(pool)
 		return PoolState{Defined: true, Active: active == 1}, err
 	})
+}
+
+// PoolTypes lists the types of storage pools that libvirt has what it takes for.
+func (h *Host) PoolTypes(ctx context.Context) ([]string, error) {
+	document, err := call(ctx, h, "reading what storage pools libvirt knows", func(c *libvirt.Libvirt) (string, error) {
+		return c.ConnectGetStoragePoolCapabilities(0)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return domxml.ParsePoolTypes(document)
 }

@@ -5,9 +5,11 @@ package hypervisor
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -78,6 +80,19 @@ func TestWhatLibvirtHasIsLookedAtAndLeft(t *testing.T) {
 		t.Errorf("a pool that there is not: %+v, %v", got, err)
 	}
 	mustExist(t, missing, false)
+
+	r := vm.RBD{Pool: "nomad-pool"}
+	var other OtherPoolError
+	if _, err := h.CephPool(t.Context(), name, r); !errors.As(err, &other) || !strings.Contains(err.Error(), "of type dir") {
+		t.Errorf("a directory by the name of a pool in Ceph: %v, want an error that says so", err)
+	}
+	if got, err := h.CephPool(t.Context(), name+"-none", r); err != nil || got.Defined {
+		t.Errorf("a pool in Ceph that there is not: %+v, %v", got, err)
+	}
+	types, err := h.PoolTypes(t.Context())
+	if err != nil || !slices.Contains(types, "dir") || !slices.Contains(types, "rbd") || slices.Contains(types, "sheepdog") {
+		t.Errorf("libvirt has pools of types %q, %v, want dir and rbd, and no sheepdog", types, err)
+	}
 }
 
 // screen is what a console has shown.
