@@ -195,7 +195,7 @@ func TestBrokenHosts(t *testing.T) {
 		{"a pool that is read-only", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{ReadOnly: true} }, Problem, "pool local", "read-only", "remount,rw /pool"},
 		{
 			"a pool that QEMU does not get to", func(_ *Settings, f *Facts) { asUser(f); f.Directories["/pool"] = Directory{Closed: "/secret"} },
-			Problem, "pool local", "/secret does not let QEMU (libvirt-qemu) through", "chmod o+x /secret",
+			Problem, "pool local", "/secret does not let QEMU (libvirt-qemu) through", "setfacl -m u:64055:x /secret; or, for all users: chmod o+x /secret",
 		},
 		{"a pool that is nearly full", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{Free: 9 * vm.GiB, Size: 100 * vm.GiB} }, Warning, "pool local", "9GiB of 100GiB are free", "grow"},
 		{"a pool that is full", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{Free: vm.GiB, Size: 100 * vm.GiB} }, Problem, "pool local", "are paused", "grow"},

@@ -57,7 +57,7 @@ func (a *findings) directoryPool(p Pool, f Facts) {
 	case d.ReadOnly:
 		a.problem(subject, "mount -o remount,rw "+p.Path, "%s is on a file system that is mounted read-only", p.Path)
 	case d.Closed != "":
-		a.problem(subject, "chmod o+x "+d.Closed, "%s does not let QEMU (%s) through to %s", d.Closed, f.Libvirt.UserName, p.Path)
+		a.problem(subject, f.letThrough(d.Closed), "%s does not let QEMU (%s) through to %s", d.Closed, f.Libvirt.UserName, p.Path)
 	case free < noneFree:
 		a.problem(subject, "grow its file system, or remove VMs and images", "%s is full, %s of %s are free: guests that write are paused", p.Path, d.Free, d.Size)
 	case free < littleFree:
@@ -67,6 +67,11 @@ func (a *findings) directoryPool(p Pool, f Facts) {
 	default:
 		a.ok(subject, "%s, %s of %s are free", p.Path, d.Free, d.Size)
 	}
+}
+
+// letThrough has a directory let QEMU through, and nobody else if that can be.
+func (f Facts) letThrough(dir string) string {
+	return fmt.Sprintf("setfacl -m u:%d:x %s; or, for all users: chmod o+x %s", f.Libvirt.Runs.User, dir, dir)
 }
 
 // mendPool mends what libvirt says of a pool. One that is somebody else's stays.

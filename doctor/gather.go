@@ -196,24 +196,13 @@ func closedTo(path string, id int, groups []int) string {
 	closed := ""
 	for dir := real; ; dir = filepath.Dir(dir) {
 		var stat syscall.Stat_t
-		if syscall.Stat(dir, &stat) == nil && !lets(stat.Mode, stat.Uid, stat.Gid, id, groups) {
+		if syscall.Stat(dir, &stat) == nil && !aclOf(dir, stat.Mode).lets(stat.Uid, stat.Gid, id, groups) {
 			closed = dir
 		}
 		if dir == "/" {
 			return closed
 		}
 	}
-}
-
-// lets tells whether a directory lets a user through.
-func lets(mode, owner, group uint32, id int, groups []int) bool {
-	switch {
-	case int(owner) == id:
-		return mode&0o100 != 0
-	case slices.Contains(groups, int(group)):
-		return mode&0o010 != 0
-	}
-	return mode&0o001 != 0
 }
 
 // lines reads a file by its lines, from near its end if it is long.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 func TestDenials(t *testing.T) {
@@ -64,26 +65,6 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-func TestWhoGetsThroughADirectory(t *testing.T) {
-	for _, test := range []struct {
-		name         string
-		mode         uint32
-		owner, group uint32
-		want         bool
-	}{
-		{"others may", 0o711, 0, 0, true},
-		{"others may not", 0o750, 0, 0, false},
-		{"its group may", 0o710, 0, 20, true},
-		{"its group may not, though others may", 0o701, 0, 20, false},
-		{"its owner may", 0o100, 10, 0, true},
-		{"its owner may not", 0o011, 10, 20, false},
-	} {
-		if got := lets(test.mode, test.owner, test.group, 10, []int{20, 30}); got != test.want {
-			t.Errorf("%s: a directory of mode %o lets the user through: %t, want %t", test.name, test.mode, got, test.want)
-		}
-	}
-}
-
 func TestTheDirectoryThatIsClosed(t *testing.T) {
 	closed := filepath.Join(t.TempDir(), "closed")
 	pool := filepath.Join(closed, "pool")
@@ -110,6 +91,16 @@ func TestTheDirectoryThatIsClosed(t *testing.T) {
 		if got := closedTo(path, nobody, nil); got != closed {
 			t.Errorf("%q keeps a user from %s, want %s to", got, path, closed)
 		}
+	}
+	named := encoded(acl{{aclOwner, 7, 0}, {aclUser, aclSearch, uint32(nobody)}, {aclOwningGroup, 0, 0}, {aclMask, aclSearch, 0}, {aclOther, 0, 0}})
+	if err := unix.Setxattr(closed, aclAttribute, named, 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := closedTo(pool, nobody, nil); got != "" {
+		t.Errorf("%s keeps a user from %s whom its list lets through", got, pool)
+	}
+	if got := closedTo(pool, nobody+1, nil); got != closed {
+		t.Errorf("%q keeps a user from %s whom the list of %s does not name", got, pool, closed)
 	}
 	if got := closedTo(pool, 0, nil); got != "" {
 		t.Errorf("%s keeps root from %s", got, pool)
