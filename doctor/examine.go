@@ -208,10 +208,10 @@ func (a *findings) directories(s Settings, f Facts) {
 	for _, path := range s.Directories {
 		d := f.Directories[path]
 		switch {
-		case d.Missing:
-			a.warn(subject, "mkdir -p "+path, "%s is named in the plugin's configuration, and is not there", path)
 		case d.Err != nil:
 			a.warn(subject, "correct image_paths or user_data_paths in the plugin's configuration", "%s", d.Err)
+		case d.Missing:
+			a.warn(subject, "mkdir -p "+path, "%s is named in the plugin's configuration, and is not there", path)
 		default:
 			a.ok(subject, "%s is there", path)
 		}

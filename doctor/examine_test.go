@@ -192,7 +192,7 @@ func TestBrokenHosts(t *testing.T) {
 		{"no virtiofsd on Red Hat's", func(_ *Settings, f *Facts) { f.Libvirt.Facts.VirtioFS, f.NineP, f.System.RedHat = false, errNot, true }, Problem, "directories in guests", "no VM starts", "dnf install virtiofsd"},
 		{"a pool whose file system is not mounted", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{Missing: true} }, Problem, "pool local", "directory /pool is not there", "mkdir -p /pool"},
 		{"a pool that is a file", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{Err: errNot} }, Problem, "pool local", "it is not there", "storage_pools"},
-		{"a pool that is read-only", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{ReadOnly: true} }, Problem, "pool local", "read-only", "remount,rw /pool"},
+		{"a pool that is read-only", func(_ *Settings, f *Facts) { f.Directories["/pool"] = Directory{ReadOnly: true} }, Problem, "pool local", "read-only", "remount,rw $(findmnt -n -o TARGET -T /pool)"},
 		{
 			"a pool that QEMU does not get to", func(_ *Settings, f *Facts) { asUser(f); f.Directories["/pool"] = Directory{Closed: "/secret"} },
 			Problem, "pool local", "/secret does not let QEMU (libvirt-qemu) through", "setfacl -m u:64055:x /secret; or, for all users: chmod o+x /secret",

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -44,29 +45,37 @@ func (a *findings) cephPool(p Pool, f Facts) {
 func (a *findings) directoryPool(p Pool, f Facts) {
 	subject := "pool " + p.Name
 	d, has := f.Directories[p.Path], f.Libvirt.Pools[p.Name]
-	free := percent(d.Free, d.Size)
+	free, place := percent(d.Free, d.Size), p.Path
+	if d.Missing {
+		place = fmt.Sprintf("%s, in which the driver will make %s,", d.At, p.Path)
+	}
 	switch {
 	case has.Err != nil:
 		a.problem(subject, mendPool(p, has.Err), "%s", has.Err)
 	case d.Missing && has.Defined:
 		a.problem(subject, "mount its file system; if it is gone for good: mkdir -p "+p.Path, "its directory %s is not there", p.Path)
-	case d.Missing:
-		a.ok(subject, "the driver will make %s", p.Path)
 	case d.Err != nil:
 		a.problem(subject, "correct storage_pools in the plugin's configuration", "%s", d.Err)
 	case d.ReadOnly:
-		a.problem(subject, "mount -o remount,rw "+p.Path, "%s is on a file system that is mounted read-only", p.Path)
+		a.problem(subject, remount(cmp.Or(d.At, p.Path)), "%s is on a file system that is mounted read-only", place)
 	case d.Closed != "":
 		a.problem(subject, f.letThrough(d.Closed), "%s does not let QEMU (%s) through to %s", d.Closed, f.Libvirt.UserName, p.Path)
 	case free < noneFree:
-		a.problem(subject, "grow its file system, or remove VMs and images", "%s is full, %s of %s are free: guests that write are paused", p.Path, d.Free, d.Size)
+		a.problem(subject, "grow its file system, or remove VMs and images", "%s is full, %s of %s are free: guests that write are paused", place, d.Free, d.Size)
 	case free < littleFree:
-		a.warn(subject, "grow its file system, or remove VMs and images", "%s is nearly full, %s of %s are free", p.Path, d.Free, d.Size)
+		a.warn(subject, "grow its file system, or remove VMs and images", "%s is nearly full, %s of %s are free", place, d.Free, d.Size)
+	case d.Missing:
+		a.ok(subject, "the driver will make %s", p.Path)
 	case has.Defined && !has.Active:
 		a.ok(subject, "%s, %s of %s are free; the driver will start it", p.Path, d.Free, d.Size)
 	default:
 		a.ok(subject, "%s, %s of %s are free", p.Path, d.Free, d.Size)
 	}
+}
+
+// remount has the file system of a directory be written to.
+func remount(dir string) string {
+	return fmt.Sprintf("mount -o remount,rw $(findmnt -n -o TARGET -T %s)", dir)
 }
 
 // letThrough has a directory let QEMU through, and nobody else if that can be.

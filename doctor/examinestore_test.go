@@ -76,3 +76,21 @@ func TestPoolsInCephThatLibvirtDoesNotHave(t *testing.T) {
 		t.Errorf("without a driver for Ceph, and without a pool there, the host is judged %s", got)
 	}
 }
+
+func TestPoolsThatAreNotMadeYet(t *testing.T) {
+	missing := func(d Directory) func(*Settings, *Facts) {
+		return func(_ *Settings, f *Facts) {
+			asUser(f)
+			d.Missing, d.At = true, "/srv"
+			f.Directories["/pool"], f.Libvirt.Pools = d, nil
+		}
+	}
+	const place = "/srv, in which the driver will make /pool,"
+	findComplaints(t, []brokenHost{
+		{"on a file system that is read-only", missing(Directory{ReadOnly: true}), Problem, "pool local", place + " is on a file system that is mounted read-only", "findmnt -n -o TARGET -T /srv)"},
+		{"where QEMU does not get to", missing(Directory{Closed: "/home/alice"}), Problem, "pool local", "/home/alice does not let QEMU (libvirt-qemu) through to /pool", "setfacl -m u:64055:x /home/alice"},
+		{"on a file system that is full", missing(Directory{Free: vm.GiB, Size: 100 * vm.GiB}), Problem, "pool local", place + " is full", "grow"},
+		{"on a file system that is nearly full", missing(Directory{Free: 9 * vm.GiB, Size: 100 * vm.GiB}), Warning, "pool local", place + " is nearly full", "grow"},
+		{"that cannot be made", missing(Directory{Err: errNot}), Problem, "pool local", "it is not there", "storage_pools"},
+	})
+}

@@ -98,6 +98,7 @@ type Denial struct {
 type Directory struct {
 	Err      error // why it is none, or cannot be looked at
 	Missing  bool
+	At       string // of a pool's: where the rest is from, the nearest that is there
 	ReadOnly bool
 	// Closed is the directory that leads there and does not let QEMU through; "":
 	// none.

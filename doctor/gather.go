@@ -136,19 +136,35 @@ func gatherDirectories(s Settings, l Libvirt) map[string]Directory {
 		if p.Path == "" {
 			continue
 		}
-		d := lookAt(p.Path)
-		if d.Err == nil && !d.Missing {
-			d.Closed = closedTo(p.Path, l.Runs.User, groups)
+		d := lookAtNearest(p.Path)
+		if d.Err == nil {
+			d.Closed = closedTo(d.At, l.Runs.User, groups)
 		}
 		all[p.Path] = d
 	}
 	return all
 }
 
+// lookAtNearest looks at a directory, or at the one that it would be made in.
+func lookAtNearest(path string) Directory {
+	at := filepath.Clean(path)
+	d := lookAt(at)
+	missing := d.Missing
+	for d.Missing && d.Err == nil && at != filepath.Dir(at) {
+		at = filepath.Dir(at)
+		d = lookAt(at)
+	}
+	d.Missing, d.At = missing, at
+	return d
+}
+
 func lookAt(path string) Directory {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Lstat(path); err == nil {
+			return Directory{Missing: true, Err: fmt.Errorf("%s is a symbolic link to what is not there", path)}
+		}
 		return Directory{Missing: true}
 	case err != nil:
 		return Directory{Err: err}

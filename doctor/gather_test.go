@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,8 +66,18 @@ func TestSettings(t *testing.T) {
 	}
 }
 
+// openDir makes a directory that all users get to: the test's own are closed.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 func TestTheDirectoryThatIsClosed(t *testing.T) {
-	closed := filepath.Join(t.TempDir(), "closed")
+	closed := filepath.Join(openDir(t), "closed")
 	pool := filepath.Join(closed, "pool")
 	if err := os.MkdirAll(pool, 0o755); err != nil {
 		t.Fatal(err)
@@ -75,11 +86,6 @@ func TestTheDirectoryThatIsClosed(t *testing.T) {
 	link := filepath.Join(t.TempDir(), "link")
 	if err := os.Symlink(pool, link); err != nil {
 		t.Fatal(err)
-	}
-	for _, dir := range []string{filepath.Dir(closed), filepath.Dir(filepath.Dir(closed))} { // the test's own are closed
-		if err := os.Chmod(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
 	}
 	if got := closedTo(pool, nobody, nil); got != "" {
 		t.Errorf("%s keeps a user from %s, want none to", got, pool)
@@ -121,6 +127,37 @@ func TestLookAtDirectories(t *testing.T) {
 	}
 	if d := lookAt(file); d.Err == nil {
 		t.Errorf("a file was seen as %+v", d)
+	}
+}
+
+func TestADirectoryThatIsMissingIsJudgedByWhereItWouldBe(t *testing.T) {
+	dir := openDir(t)
+	closed, link, file := filepath.Join(dir, "closed"), filepath.Join(dir, "link"), filepath.Join(dir, "file")
+	if err := errors.Join(os.Mkdir(closed, 0o700), os.Symlink(filepath.Join(dir, "nothing"), link), os.WriteFile(file, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name, path  string
+		missing, is bool   // missing, and whether a directory can be there
+		at          string // it, or where it would be made
+	}{
+		{"one that is there", closed, false, true, closed},
+		{"one that is missing", filepath.Join(closed, "pool"), true, true, closed},
+		{"one whose parents are missing", filepath.Join(closed, "a", "b", "pool") + "/", true, true, closed},
+		{"a link to nothing", link, true, false, link},
+		{"below a link to nothing", filepath.Join(link, "pool"), true, false, link},
+		{"below a file", filepath.Join(file, "pool"), false, false, filepath.Join(file, "pool")},
+	} {
+		got := lookAtNearest(test.path)
+		if got.Missing != test.missing || (got.Err == nil) != test.is || got.At != test.at || test.is && got.Size == 0 {
+			t.Errorf("%s was seen as %+v, want it missing: %t, possible: %t, looked at in %s", test.name, got, test.missing, test.is, test.at)
+		}
+	}
+	pool := filepath.Join(closed, "pool")
+	settings, nobody := Settings{Pools: []Pool{{Path: pool}}}, Libvirt{}
+	nobody.Runs.User, nobody.Runs.Group = os.Geteuid()+54321, os.Geteuid()+54321
+	if got := gatherDirectories(settings, nobody)[pool]; !got.Missing || got.Closed != closed {
+		t.Errorf("a pool below a closed directory was seen as %+v, want %s to keep QEMU from it", got, closed)
 	}
 }
 
