@@ -52,6 +52,10 @@ func (a *findings) directoryPool(p Pool, f Facts) {
 	switch {
 	case has.Err != nil:
 		a.problem(subject, mendPool(p, has.Err), "%s", has.Err)
+	case has.Other != "":
+		a.problem(subject, fmt.Sprintf("name the pool %s in storage_pools of the plugin's configuration; or remove libvirt's, whose files stay: "+
+			"virsh pool-destroy %s; virsh pool-undefine %s", has.Other, has.Other, has.Other),
+			"libvirt has pool %s at %s, and takes no other there", has.Other, p.Path)
 	case d.Missing && has.Defined:
 		a.problem(subject, "mount its file system; if it is gone for good: mkdir -p "+p.Path, "its directory %s is not there", p.Path)
 	case d.Err != nil:

@@ -77,6 +77,19 @@ func TestPoolsInCephThatLibvirtDoesNotHave(t *testing.T) {
 	}
 }
 
+func TestAPoolWhosePathIsAnothers(t *testing.T) {
+	findComplaints(t, []brokenHost{{
+		"another pool at that path", func(_ *Settings, f *Facts) { f.Libvirt.Pools["local"] = PoolState{Other: "default"} },
+		Problem, "pool local", "libvirt has pool default at /pool, and takes no other there",
+		"name the pool default in storage_pools of the plugin's configuration; or remove libvirt's, whose files stay: virsh pool-destroy default; virsh pool-undefine default",
+	}})
+	for found, want := range map[string]string{"": "", "local": "", "default": "default"} {
+		if got := otherThan("local", found); got != want {
+			t.Errorf("where libvirt has pool %q, the other is %q, want %q", found, got, want)
+		}
+	}
+}
+
 func TestPoolsThatAreNotMadeYet(t *testing.T) {
 	missing := func(d Directory) func(*Settings, *Facts) {
 		return func(_ *Settings, f *Facts) {

@@ -72,7 +72,8 @@ type Network struct {
 // PoolState is what libvirt has by the name of a pool.
 type PoolState struct {
 	hypervisor.PoolState
-	Err error // what is wrong with it
+	Err   error  // what is wrong with it
+	Other string // the pool that it has at the directory, by another name; "": none
 }
 
 // Security is what keeps QEMU from files.

@@ -72,15 +72,23 @@ func (l *Libvirt) ask(ctx context.Context, host *hypervisor.Host, s Settings) (e
 func (l *Libvirt) askPools(ctx context.Context, host *hypervisor.Host, pools []Pool) {
 	types, err := host.PoolTypes(ctx)
 	l.NoCephPools = err == nil && !slices.Contains(types, "rbd")
+	named, unlisted := host.PoolPaths(ctx)
 	for _, p := range pools {
-		var state hypervisor.PoolState
+		var has PoolState
 		if p.Ceph != nil {
-			state, err = host.CephPool(ctx, p.Name, p.Ceph.RBD)
-		} else {
-			state, err = host.DirectoryPool(ctx, p.Name, p.Path)
+			has.PoolState, has.Err = host.CephPool(ctx, p.Name, p.Ceph.RBD)
+		} else if has.PoolState, has.Err = host.DirectoryPool(ctx, p.Name, p.Path); has.Err == nil {
+			has.Other, has.Err = otherThan(p.Name, named[filepath.Clean(p.Path)]), unlisted
 		}
-		l.Pools[p.Name] = PoolState{state, err}
+		l.Pools[p.Name] = has
 	}
+}
+
+func otherThan(name, found string) string {
+	if found == name {
+		return ""
+	}
+	return found
 }
 
 func userName(id int) string {

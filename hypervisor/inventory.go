@@ -3,6 +3,7 @@ package hypervisor
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -155,6 +156,35 @@ func (h *Host) lookAtPool(ctx context.Context, name string, same func(domxml.Poo
 		}
 		active, err := c.StoragePoolIsActive(pool)
 		return PoolState{Defined: true, Active: active == 1}, err
+	})
+}
+
+// PoolPaths lists the names of libvirt's pools that have a directory, whoever has
+// defined them, by its path. libvirt takes one pool for a directory.
+func (h *Host) PoolPaths(ctx context.Context) (map[string]string, error) {
+	return call(ctx, h, "listing storage pools", func(c *libvirt.Libvirt) (map[string]string, error) {
+		all, _, err := c.ConnectListAllStoragePools(1, 0)
+		if err != nil {
+			return nil, err
+		}
+		names := make(map[string]string)
+		for _, p := range all {
+			document, err := c.StoragePoolGetXMLDesc(p, 0)
+			if isCode(err, libvirt.ErrNoStoragePool) {
+				continue // it has gone meanwhile
+			}
+			if err != nil {
+				return nil, err
+			}
+			is, err := domxml.ParsePool(document)
+			if err != nil {
+				return nil, err
+			}
+			if is.Path != "" {
+				names[filepath.Clean(is.Path)] = p.Name
+			}
+		}
+		return names, nil
 	})
 }
 

@@ -72,6 +72,9 @@ func TestWhatLibvirtHasIsLookedAtAndLeft(t *testing.T) {
 	look(path, PoolState{Defined: true, Active: true})
 	virsh(t, "pool-destroy", name)
 	look(path, PoolState{Defined: true})
+	if all, err := h.PoolPaths(t.Context()); err != nil || all[path] != name {
+		t.Errorf("at %s there is pool %q, %v, want %s though it does not run", path, all[path], err, name)
+	}
 	if _, err := h.DirectoryPool(t.Context(), name, "/elsewhere"); err == nil || !strings.Contains(err.Error(), "says /elsewhere") {
 		t.Errorf("a pool that is elsewhere: %v, want an error that says so", err)
 	}
