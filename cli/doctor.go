@@ -17,8 +17,8 @@ Looks at this host, and says in a line for each thing whether it is ok, a warnin
 problem, and what mends it. It changes nothing. Run it as root.
 
   -config PATH   configuration of the Nomad agent, as for nomad agent: a file, or a
-                 directory of them; may be repeated. Without it the plugin's defaults are
-                 taken, and what the agent says is unchecked.
+                 directory of them; may be repeated. Without it, or if it cannot be read,
+                 the plugin's defaults are taken, and what the agent says is unchecked.
   -json          print JSON
 
 Exit status: 0 no problem (there may be warnings), 1 a problem, 2 the command line is
@@ -32,10 +32,7 @@ func runDoctor(ctx context.Context, s Streams, flags *flag.FlagSet, args []strin
 	if _, err := parse(flags, args, 0, 0); err != nil {
 		return err
 	}
-	settings, err := settingsFor(configs)
-	if err != nil {
-		return err
-	}
+	settings := settingsFor(configs)
 	found := doctor.Examine(settings, doctor.Gather(ctx, settings))
 	show := doctor.Print
 	if *asJSON {
@@ -50,27 +47,20 @@ func runDoctor(ctx context.Context, s Streams, flags *flag.FlagSet, args []strin
 	return nil
 }
 
-// settingsFor are what the agent's files say, or the plugin's defaults.
-func settingsFor(paths []string) (doctor.Settings, error) {
+// settingsFor are what the agent's files say, or the plugin's defaults, also where the
+// files cannot be read.
+func settingsFor(paths []string) doctor.Settings {
 	var settings doctor.Settings
-	var agent agentfile.Agent
-	var err error
+	var plugin map[string]any
 	if len(paths) > 0 {
-		if agent, err = agentfile.Read(driver.PluginBlock, paths...); err != nil {
-			return settings, err
-		}
-		settings.Agent = &doctor.Agent{
-			Files:          agent.Files,
-			Client:         agent.Client,
-			HasPlugin:      agent.Plugin != nil,
-			DataDir:        agent.DataDir,
-			PluginDir:      agent.PluginDir,
-			MaxKillTimeout: agent.MaxKillTimeout,
-			Reserved:       vm.Bytes(max(0, agent.ReservedMemory)) * vm.MiB,
-			Memory:         vm.Bytes(max(0, agent.TotalMemory)) * vm.MiB,
+		agent, err := agentfile.Read(driver.PluginBlock, paths...)
+		if err != nil {
+			settings.Unread = err
+		} else {
+			settings.Agent, plugin = agentOf(agent), agent.Plugin
 		}
 	}
-	config, warnings, err := driver.ReadConfig(agent.Plugin)
+	config, warnings, err := driver.ReadConfig(plugin)
 	settings.Wrong, settings.Warnings = err, warnings
 	libvirt := config.Provider.Libvirt
 	settings.URI, settings.User, settings.Password = libvirt.URI, libvirt.User, libvirt.Password
@@ -79,5 +69,18 @@ func settingsFor(paths []string) (doctor.Settings, error) {
 	for _, p := range config.Places() {
 		settings.Pools = append(settings.Pools, doctor.Pool(p))
 	}
-	return settings, nil
+	return settings
+}
+
+func agentOf(a agentfile.Agent) *doctor.Agent {
+	return &doctor.Agent{
+		Files:          a.Files,
+		Client:         a.Client,
+		HasPlugin:      a.Plugin != nil,
+		DataDir:        a.DataDir,
+		PluginDir:      a.PluginDir,
+		MaxKillTimeout: a.MaxKillTimeout,
+		Reserved:       vm.Bytes(max(0, a.ReservedMemory)) * vm.MiB,
+		Memory:         vm.Bytes(max(0, a.TotalMemory)) * vm.MiB,
+	}
 }

@@ -42,11 +42,8 @@ func (f *libvirtFlags) add(flags *flag.FlagSet) {
 
 // host connects to libvirt, until it is left.
 func (f *libvirtFlags) host(ctx context.Context) (host *hypervisor.Host, leave func(), err error) {
-	settings, err := settingsFor(f.configs)
-	if err == nil {
-		err = settings.Wrong
-	}
-	if err != nil {
+	settings := settingsFor(f.configs)
+	if err := cmp.Or(settings.Unread, settings.Wrong); err != nil {
 		return nil, nil, err
 	}
 	host, err = hypervisor.New(cmp.Or(f.uri, settings.URI))

@@ -14,7 +14,8 @@ import (
 
 // Settings is what the agent's configuration says, or its defaults.
 type Settings struct {
-	Agent *Agent // nil: no file of the agent's was named
+	Agent  *Agent // nil: no file of the agent's was named, or could be read
+	Unread error  // why the named files could not be read; then the rest is defaults
 	// Wrong is what keeps the plugin's configuration from being taken, and Warnings
 	// are about old names in it.
 	Wrong    error

@@ -3,6 +3,7 @@ package doctor
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
@@ -64,6 +65,10 @@ func (a *findings) privileges(f Facts) {
 const shortKill = 30 * time.Second
 
 func (a *findings) agent(s Settings, f Facts) {
+	if s.Unread != nil {
+		a.problem("agent", mendUnread(s.Unread), "its configuration cannot be read, and the rest is judged by the plugin's defaults: %s", s.Unread)
+		return
+	}
 	if s.Agent == nil {
 		a.warn("agent", "nomad-driver-virt doctor -config /etc/nomad.d",
 			"its configuration was not read: defaults are taken for the plugin's, and plugin_dir, max_kill_timeout and client.reserved are unchecked")
@@ -85,6 +90,17 @@ func (a *findings) agent(s Settings, f Facts) {
 	}
 	a.plugin(f)
 	a.killTimeout(*s.Agent)
+}
+
+func mendUnread(err error) string {
+	const name = "name the agent's configuration: nomad-driver-virt doctor -config /etc/nomad.d"
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "run it as root: sudo nomad-driver-virt doctor, with the same options"
+	case errors.Is(err, fs.ErrNotExist):
+		return name
+	}
+	return "correct that, or " + name
 }
 
 func (a *findings) plugin(f Facts) {

@@ -3,6 +3,7 @@ package doctor
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os/exec"
 	"strings"
@@ -116,10 +117,20 @@ func inCeph(s *Settings) {
 	s.Pools = append(s.Pools, Pool{Name: "ceph", Ceph: &rbd.Pool{RBD: vm.RBD{Pool: "vms", Monitors: []string{"a:1"}}}})
 }
 
+// unread is an agent whose file cannot be read.
+func unread(why error) func(*Settings, *Facts) {
+	return func(s *Settings, _ *Facts) {
+		s.Agent, s.Unread = nil, &fs.PathError{Op: "open", Path: "/etc/nomad.d/nomad.hcl", Err: why}
+	}
+}
+
 func TestBrokenHosts(t *testing.T) {
 	findComplaints(t, []brokenHost{
 		{"not root", func(_ *Settings, f *Facts) { f.Root = false }, Warning, "privileges", "does not run as root", "sudo"},
 		{"no agent's file", func(s *Settings, _ *Facts) { s.Agent = nil }, Warning, "agent", "was not read", "-config /etc/nomad.d"},
+		{"an agent's file for root alone", unread(fs.ErrPermission), Problem, "agent", "judged by the plugin's defaults: open /etc/nomad.d/nomad.hcl: permission denied", "sudo nomad-driver-virt doctor, with"},
+		{"an agent's file that is not there", unread(fs.ErrNotExist), Problem, "agent", "cannot be read, and", "name the agent's configuration: nomad-driver-virt doctor -config /etc/nomad.d"},
+		{"an agent's file that is not understood", unread(errNot), Problem, "agent", "it is not there", "correct that, or name"},
 		{"a configuration that is refused", func(s *Settings, _ *Facts) { s.Wrong = errNot }, Problem, "agent", "does not start with it: it is not there", "/etc/nomad.d/nomad.hcl"},
 		{"no block for the plugin", func(s *Settings, _ *Facts) { s.Agent.HasPlugin = false }, Problem, "agent", "no block for the plugin", "plugin \"nomad-driver-virt\""},
 		{"a server", func(s *Settings, _ *Facts) { s.Agent.Client = false }, Problem, "agent", "no client", "enabled = true"},
