@@ -49,7 +49,7 @@ var explained = map[string]string{
 	"Nomad gave port … the IPv6 address …, and this client": "[clean-traffic](networking.md#filters) lets no IPv6 through.",
 	"the address of VM … in network … is not known":         "In the agent's log: `virsh net-list --all` shows whether the network runs. Ports stay as they are.",
 	"address … is another machine's, which answers":         "It was asked by ARP. `ip neigh` and `virsh list` may tell whose hardware address that is.",
-	"Nomad's client, and the plugin with it, runs as user":  "The driver is unhealthy. [Who runs as what](install.md#who-runs-as-what) tells what takes root.",
+	"the plugin runs as user …, as Nomad's client does":     "The driver is unhealthy. [Who runs as what](install.md#who-runs-as-what) tells what takes root.",
 	"whether ":                                       "`validate` lists it among what only the node can tell.",
 	"it refused the name or the password":            "They are kept by `saslpasswd2 -a libvirt USER` on the host.",
 	"it asks for a name and a password":              "`auth_unix_rw` in `libvirtd.conf` or `virtqemud.conf` says so.",

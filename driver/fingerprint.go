@@ -73,7 +73,7 @@ func fingerprint(ctx context.Context, config Config, host libvirtHost, store *st
 		report.Attributes = attributes(config, o)
 	}
 	if uid != 0 { // why libvirt may not let the plugin in, too
-		err = fmt.Errorf("Nomad's client, and the plugin with it, runs as user %d, who may not give VMs networks, disks and directories: run the client as root", uid)
+		err = fmt.Errorf("the plugin runs as user %d, as Nomad's client does, who may not give VMs networks, disks and directories: run the client as root", uid)
 	}
 	if err == nil && config.NWFilter != "" {
 		err = host.HasNWFilter(ctx, config.NWFilter)

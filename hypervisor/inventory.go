@@ -162,30 +162,17 @@ func (h *Host) lookAtPool(ctx context.Context, name string, same func(domxml.Poo
 // PoolPaths lists the names of libvirt's pools that have a directory, whoever has
 // defined them, by its path. libvirt takes one pool for a directory.
 func (h *Host) PoolPaths(ctx context.Context) (map[string]string, error) {
-	return call(ctx, h, "listing storage pools", func(c *libvirt.Libvirt) (map[string]string, error) {
-		all, _, err := c.ConnectListAllStoragePools(1, 0)
-		if err != nil {
-			return nil, err
+	all, err := call(ctx, h, "listing storage pools", definedPools)
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[string]string)
+	for _, is := range all {
+		if is.Path != "" {
+			names[filepath.Clean(is.Path)] = is.Name
 		}
-		names := make(map[string]string)
-		for _, p := range all {
-			document, err := c.StoragePoolGetXMLDesc(p, 0)
-			if isCode(err, libvirt.ErrNoStoragePool) {
-				continue // it has gone meanwhile
-			}
-			if err != nil {
-				return nil, err
-			}
-			is, err := domxml.ParsePool(document)
-			if err != nil {
-				return nil, err
-			}
-			if is.Path != "" {
-				names[filepath.Clean(is.Path)] = p.Name
-			}
-		}
-		return names, nil
-	})
+	}
+	return names, nil
 }
 
 // PoolTypes lists the types of storage pools that libvirt has what it takes for.
