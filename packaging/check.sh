@@ -14,6 +14,9 @@ fail() {
 	failed=1
 }
 
+# The plugin's folder is on nobody's path.
+link='/usr/bin/nomad-driver-virt -> /opt/nomad/plugins/nomad-driver-virt$'
+
 # has WHAT PATTERN: the pattern is in a line of the input.
 has() { grep -Eq -- "$2" || fail "$1 has no line like $2"; }
 
@@ -35,10 +38,12 @@ check_deb() {
 	done
 	dpkg-deb -c "$deb" >"$again/files"
 	has "$deb" "^-rwxr-xr-x root/root .* \./opt/nomad/plugins/nomad-driver-virt\$" <"$again/files"
+	has "$deb" "^l.* root/root .* \.$link" <"$again/files"
 	for file in README.md CHANGELOG.md copyright docs/install.md docs/task-configuration.md examples/virt.hcl examples/python.nomad.hcl; do
 		has "$deb" "^-rw-r--r-- root/root .* \./usr/share/doc/nomad-driver-virt/$file\$" <"$again/files"
 	done
-	! grep -v -e ' \./opt/nomad/' -e ' \./usr/share/doc/' -e ' \./var/lib/virt/' "$again/files" | grep '^-' ||
+	# Directories are everybody's.
+	! grep -v -e '^d' -e ' \./opt/nomad/' -e ' \./usr/share/doc/' -e " \.$link" "$again/files" ||
 		fail "$deb puts files elsewhere"
 }
 
@@ -55,6 +60,7 @@ check_rpm() {
 	done
 	has "$rpm" "^ceph-common\$" <"$again/suggests"
 	has "$rpm" "^-rwxr-xr-x .* /opt/nomad/plugins/nomad-driver-virt\$" <"$again/files"
+	has "$rpm" "^l.* $link" <"$again/files"
 }
 
 check_archive() {
