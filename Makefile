@@ -12,7 +12,12 @@ COMMIT  := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 DATE    := $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
 
+# Tools that are built once. Root's are in the lab's cache.
+ifeq ($(shell id -u),0)
 export VIRT_LAB_CACHE ?= /var/cache/nomad-driver-virt
+else
+export VIRT_LAB_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nomad-driver-virt
+endif
 LINT_VERSION := v2.15.0
 LINT         := $(VIRT_LAB_CACHE)/golangci-lint-$(LINT_VERSION)/golangci-lint
 NFPM_VERSION := v2.45.0
@@ -29,16 +34,27 @@ IN_LAB := LAB_NAME=$(TEST_LAB) lab/lab run
 LAB_TESTS_9  := ./portmap ./bridge ./image ./share ./rbd ./storage ./systemd ./driver ./hypervisor
 LAB_TESTS_11 := ./hypervisor ./portmap ./bridge ./share
 
-.PHONY: help dev build package demo demo-down test setup lint docs unit package-test fresh lab-test lab-test-here e2e bench clean
+.PHONY: help go dev build package demo demo-down test setup lint docs unit package-test fresh lab-test lab-test-here e2e bench clean
 .DEFAULT_GOAL := dev
 
 help: ## say what the targets are
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-dev: ## build the plugin for this machine
+# From 1.21 on, Go fetches the one that go.mod names. Those before say that they do
+# not understand go.mod.
+go:
+	@found=$$(GOTOOLCHAIN=local go version 2>/dev/null | sed 's/^go version //') || found="no Go on the path"; \
+	minor=$$(sed -n 's/.*go1\.\([0-9]*\).*/\1/p' <<<"$$found"); \
+	if [ "$${minor:-0}" -lt 21 ]; then \
+		echo "make: this takes $$(sed -n 's/^go /Go /p' go.mod), or any from 1.21 on, which fetches that, and there is $$found;" \
+			"install one from https://go.dev/doc/install" >&2; \
+		exit 1; \
+	fi
+
+dev: go ## build the plugin for this machine
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/nomad-driver-virt .
 
-build: ## build the plugin for all architectures: build/linux-*/
+build: go ## build the plugin for all architectures: build/linux-*/
 	for arch in amd64 arm64; do \
 		echo "building for linux/$$arch"; \
 		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' \
@@ -48,12 +64,12 @@ build: ## build the plugin for all architectures: build/linux-*/
 package: build $(NFPM) ## build .deb, .rpm, release archives and checksums: build/packages/
 	packaging/build.sh $(NFPM) build $(VERSION)
 
-$(NFPM):
+$(NFPM): | go
 	@echo "building nfpm $(NFPM_VERSION), about 20 s"
 	@mkdir -p $(@D)
 	@GOBIN=$(@D) go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
 
-setup: ## install what the lab needs: packages, Nomad, guest images (cached)
+setup: go ## install what the lab needs: packages, Nomad, guest images (cached)
 	lab/lab setup
 
 demo: setup ## run the README's job; KEEP=1 leaves it running, IMAGE=path-or-url takes another image
@@ -67,14 +83,14 @@ demo-down: ## end a demo that was left running
 
 test: setup lint unit package-test lab-test e2e ## all tests
 
-lint: $(LINT) ## check the code
+lint: go $(LINT) ## check the code
 	$(LINT) run ./...
 	shellcheck lab/lab lab/demo lab/fresh lab/pair e2e/run lab/volumes/loop-device .ci/run $$(git ls-files 'lab/*.sh' 'packaging/*.sh')
 	# Parts of scripts: what they refer to is written by the code around them.
 	shellcheck --shell=sh --severity=warning --exclude=SC1090,SC2154 cloudinit/guest/*.sh
 
 # -v shows that it is at work: it takes minutes.
-$(LINT):
+$(LINT): | go
 	@echo "building golangci-lint $(LINT_VERSION), about 3 min"
 	@mkdir -p $(@D)
 	@GOBIN=$(@D) go install -v github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION) 2>&1 | \
@@ -82,11 +98,11 @@ $(LINT):
 	@test -x $@
 
 # The last looks at what the others have written.
-docs: ## rewrite the tables and messages of docs/, and the golden files
+docs: go ## rewrite the tables and messages of docs/, and the golden files
 	go test $$(grep -rl --include=*_test.go 'flag.Bool("update"' . | xargs -n1 dirname | sort -u | grep -vx '\.') -update
 	go test . -update
 
-unit: ## tests that need neither root nor libvirt
+unit: go ## tests that need neither root nor libvirt
 	@echo "building the tests, about 4 min the first time"
 	@go build -v -race ./... 2>&1 | awk 'NR % 100 == 0 { print "  ... " $$0 }'
 	go test -race ./...
@@ -107,7 +123,7 @@ package-test: setup package ## whether the packages are right, and the README on
 	packaging/check.sh $(NFPM) build $(VERSION)
 	lab/fresh
 
-fresh: ## the README on a new Debian 12, with nothing in any cache
+fresh: go ## the README on a new Debian 12, with nothing in any cache
 	NOTHING=1 lab/fresh
 
 bench: setup dev ## the driver's own time, as ratios to the bare tools
