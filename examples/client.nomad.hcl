@@ -2,6 +2,10 @@
 # the same machine. It is an agent configuration, not a job, and needs root:
 #
 #   nomad agent -config=examples/client.nomad.hcl
+#
+# It answers on a port of its own:
+#
+#   nomad node status -self -address=http://127.0.0.1:5656
 name       = "client"
 data_dir   = "/opt/nomad/client"
 plugin_dir = "/opt/nomad/plugins" # holds nomad-driver-virt

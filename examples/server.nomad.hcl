@@ -1,5 +1,6 @@
-# A Nomad server for trying the driver on one machine. It is an agent
-# configuration, not a job:
+# A Nomad server for trying the driver on one machine, with the client of
+# client.nomad.hcl. It is an agent configuration, not a job, and takes the port 4646:
+# a Nomad that runs there already has to be stopped first.
 #
 #   nomad agent -config=examples/server.nomad.hcl
 name      = "server"
