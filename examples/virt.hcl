@@ -13,5 +13,11 @@ client {
 plugin "nomad-driver-virt" {
   config {
     image_paths = ["/var/lib/virt/images"]
+
+    storage_pools {
+      directory "local" {
+        path = "/var/lib/virt/storage"
+      }
+    }
   }
 }
