@@ -5,6 +5,8 @@
 set -euo pipefail
 state=$1 logs=$2
 shift 2
+# shellcheck source=mounts.sh
+. "$(dirname "$0")/mounts.sh"
 
 # over SOURCE TARGET: show a folder of the lab in place of one of the host.
 over() {
@@ -14,34 +16,8 @@ over() {
 
 mount -t proc proc /proc
 
-# A sysfs shows the network namespace of those who mount it; the cgroups are as
-# they were.
-mkdir -p "$state/cgroup"
-mount --rbind /sys/fs/cgroup "$state/cgroup"
-mount -t sysfs sysfs /sys
-mount --rbind "$state/cgroup" /sys/fs/cgroup
-
-# KVM may be there and yet unable to boot a guest. A /dev without it is the only
-# thing that libvirt takes as an answer: with another file in its place libvirt
-# probes QEMU again at each call.
-if [ -z "${KVM:-}" ]; then
-	dev=$state/dev
-	mkdir -p "$dev"
-	mount -t tmpfs -o mode=755 tmpfs "$dev"
-	mkdir "$dev"/{pts,shm,.host}
-	find /dev -mindepth 1 -maxdepth 1 ! -name kvm ! -name pts ! -name shm ! -name mqueue ! -name hugepages \
-		-exec cp -a {} "$dev/" \;
-	mount --bind /dev "$dev/.host"
-	for i in {0..255}; do # macvtap devices turn up in the host's
-		ln -s ".host/tap$i" "$dev/tap$i"
-	done
-	for i in {0..63}; do # the kernel adds loop devices to the host's
-		[ -e "$dev/loop$i" ] || mknod -m 600 "$dev/loop$i" b 7 "$i"
-	done
-	mount --bind /dev/pts "$dev/pts"
-	mount -t tmpfs tmpfs "$dev/shm"
-	mount --rbind "$dev" /dev
-fi
+own_sys "$state/cgroup"
+[ -n "${KVM:-}" ] || hide_kvm "$state/dev"
 
 for image in "$@"; do
 	file=$state/virt/images/${image%%=*}
