@@ -123,7 +123,7 @@ package-test: setup package ## whether the packages are right, and the README on
 	packaging/check.sh $(NFPM) build $(VERSION)
 	lab/fresh
 
-fresh: go ## the README on a new Debian 12, with nothing in any cache
+fresh: setup ## the README on a new Debian 12, with nothing in its caches
 	NOTHING=1 lab/fresh
 
 bench: setup dev ## the driver's own time, as ratios to the bare tools

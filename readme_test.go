@@ -43,7 +43,7 @@ func TestReadmeShowsWhatValidateSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "$ nomad-driver-virt validate broken.nomad.hcl\n" + saysByHand(t, 1, "validate", "cli/testdata/broken.nomad.hcl") + "```\n"
+	want := "$ nomad-driver-virt validate cli/testdata/broken.nomad.hcl\n" + saysByHand(t, 1, "validate", "cli/testdata/broken.nomad.hcl") + "```\n"
 	if !strings.Contains(string(readme), want) {
 		t.Errorf("README.md does not show what validate says, want:\n%s", want)
 	}

@@ -2,32 +2,15 @@
 # readme.sh STATE: run the README's commands, in the root that lab/fresh made, and
 # look at what comes of them.
 set -euo pipefail
-state=$1
-cd "$state/nomad-driver-virt"
+STATE=$1
+cd "$STATE/nomad-driver-virt"
+# shellcheck source=follow.sh
+. lab/lib/follow.sh
 
-say() { printf 'fresh: %s, after %d s\n' "$*" "$SECONDS"; }
-
-die() {
-	say "$@" >&2
-	exit 1
-}
-
-# commands SECTION: the lines of a section's blocks of shell.
-commands() {
-	awk -v section="## $1" '
-		/^## / { wanted = $0 == section }
-		$1 == "```" { shell = 0 }
-		wanted && shell { print substr($0, indent) }
-		wanted && $1 == "```sh" { shell = 1; indent = index($0, "`") }
-	' README.md
-}
-
-# follow SECTION: run them, as if they were typed.
-follow() {
-	commands "$1" >"$state/commands"
-	[ -s "$state/commands" ] || die "the README's section $1 has no commands"
-	say "the README's section \"$1\""
-	bash -ex "$state/commands"
+# on_disk FOLDER: it is on the machine's disk rather than in memory, as elsewhere.
+on_disk() {
+	mkdir -p "$STATE/disk$1" "$1"
+	mount --bind "$STATE/disk$1" "$1"
 }
 
 # installed: what the plugin needs came with its package.
@@ -36,27 +19,33 @@ installed() {
 	for program in libvirtd virtlogd qemu-system-x86_64 qemu-img prlimit nft iptables dnsmasq /usr/lib/qemu/virtiofsd; do
 		command -v "$program" >/dev/null || die "$program did not come with the package"
 	done
-	/opt/nomad/plugins/nomad-driver-virt --version
+	nomad-driver-virt --version
 }
 
-# configured: the example goes with a client's configuration.
-configured() {
-	local nomad=("$VIRT_LAB_CACHE"/nomad-????????????)
-	echo 'data_dir = "/opt/nomad/data"' >/etc/nomad.d/nomad.hcl
-	"${nomad[0]}" config validate /etc/nomad.d
+# on_node: the steps that change a network, and those after them.
+on_node() {
+	nsenter --net=/run/netns/node \
+		unshare --mount --pid --fork --kill-child --mount-proc --propagation private lab/lib/node.sh "$STATE" "$SECONDS"
 }
 
-cp "$state/resolv.conf" /etc/resolv.conf
+# demo: the plugin that is installed serves the page there, too.
+demo() {
+	export PLUGIN_DIR=/opt/nomad/plugins QEMU=stock
+	follow "Try it" | tee "$STATE/shown"
+	grep -qx "hello from the allocation" "$STATE/shown" || die "there was no page"
+	grep -q "path=$PLUGIN_DIR/nomad-driver-virt" "$VIRT_LAB_STATE/demo-logs/nomad.log" ||
+		die "it was not the installed plugin that served the page"
+}
+
+cp "$STATE/resolv.conf" /etc/resolv.conf
 mkdir -p "$VIRT_LAB_CACHE/debs/partial"
 mount --bind "$VIRT_LAB_CACHE/debs" /var/cache/apt/archives
+on_disk /var/lib/virt
+on_disk /opt/nomad/data
 
-follow Install
+follow Install 1 1
 installed
-export PLUGIN_DIR=/opt/nomad/plugins QEMU=stock
-follow "Try it" | tee "$state/shown"
-grep -qx "hello from the allocation" "$state/shown" || die "there was no page"
-grep -q "path=$PLUGIN_DIR/nomad-driver-virt" "$VIRT_LAB_STATE/demo-logs/nomad.log" ||
-	die "it was not the installed plugin that served the page"
-configured
+on_node
+demo
 apt-get -q autoclean
 say "that was the README"
