@@ -48,7 +48,8 @@ const (
 var explained = map[string]string{
 	"Nomad gave port … the IPv6 address …, and this client": "[clean-traffic](networking.md#filters) lets no IPv6 through.",
 	"the address of VM … in network … is not known":         "In the agent's log: `virsh net-list --all` shows whether the network runs. Ports stay as they are.",
-	"address … is another machine's, which answers":         "It was asked by ARP. `ip neigh` and `virsh list` may tell whose hardware address that is.",
+	"…: … is another machine's, which answers":              "It was asked by ARP. `ip neigh` and `virsh list` may tell whose hardware address that is.",
+	"…: published ports would lead to …":                    "`ip route get ADDRESS` tells the way that the kernel takes. See [An address of the job's choice](networking.md#an-address-of-the-jobs-choice).",
 	"the plugin runs as user …, as Nomad's client does":     "The driver is unhealthy. [Who runs as what](install.md#who-runs-as-what) tells what takes root.",
 	"whether ":                                       "`validate` lists it among what only the node can tell.",
 	"it refused the name or the password":            "They are kept by `saslpasswd2 -a libvirt USER` on the host.",

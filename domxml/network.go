@@ -15,6 +15,8 @@ type Network struct {
 	// prefix length: where DHCP is served, if it has several; invalid when it
 	// has none.
 	Gateway netip.Prefix
+	// Others are its further IPv4 addresses there.
+	Others []netip.Prefix
 	// Gateway6 is the host's first global IPv6 address on the bridge, with the network's
 	// prefix length; invalid when it has none.
 	Gateway6 netip.Prefix
@@ -51,8 +53,8 @@ func ParseNetwork(document string) (Network, error) {
 			}
 			continue
 		}
-		if gateway, ok := gatewayOf(ip); ok && (ip.DHCP != nil || !n.Gateway.IsValid()) {
-			n.Gateway = gateway
+		if gateway, ok := gatewayOf(ip); ok {
+			n.addGateway(gateway, ip.DHCP != nil)
 		}
 		if ip.DHCP == nil {
 			continue
@@ -71,6 +73,19 @@ func ParseNetwork(document string) (Network, error) {
 		}
 	}
 	return n, nil
+}
+
+// addGateway notes an address of the host's: as the gateway if it is the first one, or
+// DHCP is served there.
+func (n *Network) addGateway(gateway netip.Prefix, servesDHCP bool) {
+	switch {
+	case !n.Gateway.IsValid():
+		n.Gateway = gateway
+	case servesDHCP:
+		n.Gateway, n.Others = gateway, append(n.Others, n.Gateway)
+	default:
+		n.Others = append(n.Others, gateway)
+	}
 }
 
 // gatewayOf reads an address that is given with a prefix length or a netmask.

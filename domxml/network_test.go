@@ -9,6 +9,7 @@ import (
 
 func TestParseNetwork(t *testing.T) {
 	gateway := netip.MustParsePrefix("192.168.122.1/24")
+	others := []netip.Prefix{netip.MustParsePrefix("172.16.0.1/25")}
 	dhcp := []AddressRange{{netip.MustParseAddr("192.168.122.2"), netip.MustParseAddr("192.168.122.254")}}
 	for _, test := range []struct {
 		name, document string
@@ -84,7 +85,7 @@ func TestParseNetwork(t *testing.T) {
 			    <dhcp><range start='192.168.122.2' end='192.168.122.254'/></dhcp>
 			  </ip>
 			</network>`,
-			Network{Name: "two", Bridge: "virbr3", Gateway: gateway, Ranges: dhcp},
+			Network{Name: "two", Bridge: "virbr3", Gateway: gateway, Others: others, Ranges: dhcp},
 		},
 		{"DHCP on the first of two addresses", `
 			<network>
@@ -95,7 +96,7 @@ func TestParseNetwork(t *testing.T) {
 			  </ip>
 			  <ip address='172.16.0.1' netmask='255.255.255.128'/>
 			</network>`,
-			Network{Name: "two", Bridge: "virbr3", Gateway: gateway, Ranges: dhcp},
+			Network{Name: "two", Bridge: "virbr3", Gateway: gateway, Others: others, Ranges: dhcp},
 		},
 		{"without DHCP", `
 			<network>
@@ -104,6 +105,15 @@ func TestParseNetwork(t *testing.T) {
 			  <ip address='192.168.122.1' netmask='255.255.255.0'/>
 			</network>`,
 			Network{Name: "static", Bridge: "virbr4", Gateway: gateway},
+		},
+		{"two addresses without DHCP", `
+			<network>
+			  <name>static</name>
+			  <bridge name='virbr4'/>
+			  <ip address='192.168.122.1' netmask='255.255.255.0'/>
+			  <ip address='172.16.0.1' netmask='255.255.255.128'/>
+			</network>`,
+			Network{Name: "static", Bridge: "virbr4", Gateway: gateway, Others: others},
 		},
 		{
 			"a bridge of the host's, where libvirt has no say",

@@ -102,6 +102,13 @@ func (p *notedPorts) leads(name string) (all []string) {
 	return all
 }
 
+// wasAsked tells whether anything was ever published.
+func (p *notedPorts) wasAsked() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.published) > 0
+}
+
 // Restore puts right what a test has taken away, or what is gone. One that was looking
 // when its plugin was killed does nothing about what was taken away afterwards.
 func (p *notedPorts) Restore(ctx context.Context, wanted func() []vm.Publication, gone func(string) bool) (restored []portmap.Restored, err error) {

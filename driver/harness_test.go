@@ -544,26 +544,52 @@ func TestDriverIsUnhealthyWhereItIsNotRoot(t *testing.T) {
 	}
 }
 
-// Whom nobody has leased the address to may have it, and who has a lease may be gone.
-func TestAddressWhereAnotherMachineAnswersIsRefused(t *testing.T) {
-	c := newClient(t)
-	p, cfg := c.plugin(t), emptyTask(t)
-	mustDo(t, cfg.EncodeConcreteDriverConfig(&TaskConfig{
-		Disks:             []Disk{{Size: "1MiB"}},
-		NetworkInterfaces: []NetworkInterface{{Bridge: &Bridge{Name: "virbr0", Address: "192.168.122.50/24"}}},
-	}))
-	asked := netip.MustParseAddr("192.168.122.50")
-	c.lan.change(func() { c.lan.owners = map[netip.Addr][]string{asked: {otherMAC}} })
-	_, _, err := p.StartTask(cfg)
-	if want := "address 192.168.122.50 is another machine's, which answers there with the hardware address " + otherMAC; err == nil ||
-		!strings.Contains(err.Error(), want) {
-		t.Errorf("the error is %v, want it to say %q", err, want)
+// Whom nobody has leased the address to may have it, who has a lease may be gone, and
+// what is published at the address of another machine opens that to the world.
+func TestAddressOfAnotherMachineIsRefused(t *testing.T) {
+	const path = "config.network_interface[0].bridge.address: "
+	for _, test := range []struct {
+		name   string
+		bridge Bridge
+		answer string // the hardware address of who answers there; "" for nobody
+		want   string // "" if it starts
+	}{
+		{"that answers on a libvirt network", Bridge{Name: "virbr0", Address: "192.168.122.50/24"}, otherMAC,
+			path + "192.168.122.50 is another machine's, which answers there with the hardware address " + otherMAC},
+		{"of nobody on a libvirt network", Bridge{Name: "virbr0", Address: "192.168.122.50/24", Ports: []string{"http"}}, "", ""},
+		{"that answers on another bridge", Bridge{Name: "br-lan", Address: "192.0.2.5/24", Ports: []string{"http"}}, otherMAC,
+			path + "192.0.2.5 is another machine's, which answers there with the hardware address " + otherMAC},
+		{"of nobody on another bridge", Bridge{Name: "br-lan", Address: "192.0.2.5/24", Ports: []string{"http"}}, "", ""},
+		{"behind another bridge", Bridge{Name: "br-lan", Address: "198.51.100.5/24", Ports: []string{"http"}}, "",
+			path + "published ports would lead to 198.51.100.5, which the host does not reach over bridge br-lan without a router"},
+		{"behind another bridge, without ports", Bridge{Name: "br-lan", Address: "198.51.100.5/24"}, "", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newClient(t)
+			p, cfg := c.plugin(t), emptyTask(t)
+			mustDo(t, cfg.EncodeConcreteDriverConfig(&TaskConfig{
+				Disks:             []Disk{{Size: "1MiB"}},
+				NetworkInterfaces: []NetworkInterface{{Bridge: &test.bridge}},
+			}))
+			if test.answer != "" {
+				asked := netip.MustParsePrefix(test.bridge.Address).Addr()
+				c.lan.change(func() { c.lan.owners = map[netip.Addr][]string{asked: {test.answer}} })
+			}
+			_, _, err := p.StartTask(cfg)
+			if test.want == "" {
+				mustDo(t, err)
+				if got := len(c.ports.leads(vmOf(cfg))); got != len(test.bridge.Ports) {
+					t.Errorf("%d ports are published, want %d", got, len(test.bridge.Ports))
+				}
+				mustDo(t, p.DestroyTask(cfg.ID, true))
+			} else if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("the error is %v, want it to say %q", err, test.want)
+			} else if c.ports.wasAsked() {
+				t.Error("its ports had been published before that was known")
+			}
+			c.nothingLeft(t)
+		})
 	}
-	c.nothingLeft(t)
-	c.lan.change(func() { c.lan.owners = nil })
-	p.start(t, cfg)
-	mustDo(t, p.DestroyTask(cfg.ID, true))
-	c.nothingLeft(t)
 }
 
 func TestManyTasksComeAndGoAtOnce(t *testing.T) {

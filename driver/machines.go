@@ -64,30 +64,7 @@ type step struct {
 // tell is told of what a user wants to know.
 func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, tell func(string, ...any)) ([]netip.Addr, error) {
 	addrs := make([]netip.Addr, len(s.Interfaces))
-	reserved := func() error { return nil }
-	steps := []step{
-		{"define the VM", func(ctx context.Context) error { return m.host.Define(ctx, s) }},
-		{"choose an address", func(ctx context.Context) (err error) {
-			reserved, err = m.reserve(ctx, s.Interfaces, addrs)
-			return err
-		}},
-	}
-	for i, d := range s.Disks {
-		steps = append(steps, step{"make disk " + d.Device, func(ctx context.Context) error {
-			return m.store.Make(ctx, d, images[i], tell)
-		}})
-	}
-	steps = append(steps,
-		step{"make the cloud-init seed", func(ctx context.Context) error { return m.makeSeed(ctx, s) }},
-		step{"share the allocation's directories", func(context.Context) error { return m.shares.Attach(s.Shares) }},
-		step{"make a place for its console's log", func(context.Context) error { return m.consoles.Make(s.Name) }},
-		step{"publish ports", func(ctx context.Context) error { return m.publish(ctx, s, addrs, tell) }},
-		// libvirt reserves the address meanwhile; the guest runs when it has.
-		step{"start the VM", func(ctx context.Context) error { return m.host.Start(ctx, s.Name) }},
-		step{"give it its share of the CPUs", func(ctx context.Context) error { return m.host.SetCPUShares(ctx, s.Name, s.CPUShares) }},
-		step{"reserve its address", func(context.Context) error { return reserved() }},
-		step{"let the guest run", func(ctx context.Context) error { return m.host.Resume(ctx, s.Name) }},
-	)
+	steps, sure := m.stepsFor(s, images, addrs, tell)
 	for i, step := range steps {
 		err := step.do(ctx)
 		if err == nil {
@@ -97,7 +74,7 @@ func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, te
 		if i == 0 && !m.isDomainOf(ctx, s) {
 			return nil, err // nothing was made
 		}
-		_ = reserved() // what it reserved is released
+		_ = sure() // what it reserved is released
 		// The context may be what failed.
 		if undo := m.discard(context.WithoutCancel(ctx), s.Name, undone); undo != nil {
 			err = fmt.Errorf("%w (what was made could not be removed yet: %w)", err, undo)
@@ -105,6 +82,44 @@ func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, te
 		return nil, err
 	}
 	return addrs, nil
+}
+
+// stepsFor is what is done to make a VM, one after another, and to know its addresses.
+// What is done about these beside the steps is over when sure has returned.
+func (m *machines) stepsFor(s *vm.Spec, images []*os.File, addrs []netip.Addr, tell func(string, ...any)) (steps []step, sure func() error) {
+	wait := func() error { return nil }
+	sure = func() error { return wait() }
+	steps = []step{
+		{"define the VM", func(ctx context.Context) error { return m.host.Define(ctx, s) }},
+		{"choose an address", func(ctx context.Context) (err error) {
+			wait, err = m.reserve(ctx, s.Interfaces, addrs)
+			return err
+		}},
+	}
+	for i, d := range s.Disks {
+		steps = append(steps, step{"make disk " + d.Device, func(ctx context.Context) error {
+			return m.store.Make(ctx, d, images[i], tell)
+		}})
+	}
+	// Ports lead to an address of the job's choice when it is known that it is no other
+	// machine's, and no earlier.
+	soon := []step{{"publish ports", func(ctx context.Context) error { return m.publish(ctx, s, addrs, tell) }}}
+	var late []step
+	if slices.ContainsFunc(s.Interfaces, publishesAtChosen) {
+		soon, late = late, soon
+	}
+	return slices.Concat(steps, []step{
+		{"make the cloud-init seed", func(ctx context.Context) error { return m.makeSeed(ctx, s) }},
+		{"share the allocation's directories", func(context.Context) error { return m.shares.Attach(s.Shares) }},
+		{"make a place for its console's log", func(context.Context) error { return m.consoles.Make(s.Name) }},
+	}, soon, []step{
+		// libvirt reserves the address meanwhile; the guest runs when it has.
+		{"start the VM", func(ctx context.Context) error { return m.host.Start(ctx, s.Name) }},
+		{"give it its share of the CPUs", func(ctx context.Context) error { return m.host.SetCPUShares(ctx, s.Name, s.CPUShares) }},
+		{"be sure of its address", func(context.Context) error { return sure() }},
+	}, late, []step{
+		{"let the guest run", func(ctx context.Context) error { return m.host.Resume(ctx, s.Name) }},
+	}), sure
 }
 
 // isDomainOf tells whether libvirt has the domain of a VM, and not another's of
@@ -274,9 +289,10 @@ func (m *machines) makeSeed(ctx context.Context, s *vm.Spec) error {
 	return m.store.MakeFrom(ctx, s.SeedVolume, iso)
 }
 
-// reserve chooses an address for each interface. They are reserved when the
-// function that it returns has returned; it is to be called, whatever happens
-// meanwhile, lest a reservation is made after the VM was removed.
+// reserve chooses an address for each interface. They are reserved, and no other
+// machine has those that the job chose, when the function that it returns has returned;
+// it is to be called, whatever happens meanwhile, lest a reservation is made after the
+// VM was removed.
 func (m *machines) reserve(ctx context.Context, interfaces []vm.Interface, addrs []netip.Addr) (wait func() error, err error) {
 	var waits []func() error
 	wait = func() error {
@@ -288,39 +304,56 @@ func (m *machines) reserve(ctx context.Context, interfaces []vm.Interface, addrs
 		return errors.Join(errs...)
 	}
 	for i, n := range interfaces {
-		if n.Network == "" {
-			addrs[i] = n.Address.Addr()
-			continue
+		addrs[i] = n.Address.Addr()
+		if n.Network != "" {
+			addr, reserved, err := m.host.Reserve(ctx, n.Network, n.MAC, n.Address.Addr())
+			if err != nil {
+				return wait, err
+			}
+			addrs[i], waits = addr, append(waits, reserved)
 		}
-		addr, reserved, err := m.host.Reserve(ctx, n.Network, n.MAC, n.Address.Addr())
-		if err != nil {
-			return wait, err
-		}
-		addrs[i], waits = addr, append(waits, reserved)
-		if n.Address.IsValid() {
-			waits = append(waits, m.askForOthers(ctx, n))
+		if n.Address.IsValid() && (n.Network != "" || publishesAtChosen(n)) {
+			waits = append(waits, m.askForOthers(ctx, indexed("config.network_interface", i)+".bridge.address", n))
 		}
 	}
 	return wait, nil
 }
 
-// askForOthers asks whether a machine answers at the address that a job asks for,
-// while the start goes on: the guest itself does not run yet. Leases do not tell: who
+// publishesAtChosen tells whether ports are to lead to an address that the job chose.
+func publishesAtChosen(n vm.Interface) bool {
+	return n.Address.IsValid() && slices.ContainsFunc(n.Ports, isIPv4)
+}
+
+// askForOthers asks whether a machine answers at the address that a job chose, while
+// the start goes on: the guest itself does not run yet. Leases do not tell: who
 // had one may be gone, and who has an address of his own has none.
-func (m *machines) askForOthers(ctx context.Context, n vm.Interface) (wait func() error) {
+func (m *machines) askForOthers(ctx context.Context, path string, n vm.Interface) (wait func() error) {
 	asked := make(chan error, 1)
 	go func() {
 		macs, err := m.lan.WhoHas(ctx, n.Bridge, n.Address.Addr())
-		switch {
-		case errors.Is(err, bridge.ErrNotOnBridge):
-			err = nil // nobody can be asked
-		case err == nil && len(macs) > 0:
-			err = fmt.Errorf("address %s is another machine's, which answers there with the hardware address %s: "+
-				"take another address, or stop that machine", n.Address.Addr(), macs[0])
-		}
-		asked <- err
+		asked <- refuseOthers(path, n, macs, err)
 	}()
 	return func() error { return <-asked }
+}
+
+// refuseOthers is the error where an address that a job chose is another machine's, by
+// who answers there. The address is the job's word alone: ports that lead wherever it
+// likes would let others into a network by the host's hand.
+func refuseOthers(path string, n vm.Interface, macs []string, err error) error {
+	addr := n.Address.Addr()
+	switch {
+	case errors.Is(err, bridge.ErrNotOnBridge) && publishesAtChosen(n):
+		return fmt.Errorf("%s: published ports would lead to %s, which the host does not reach over bridge %s without a router: "+
+			"give the host an address of that network on the bridge, name the bridge that leads there, or leave ports out", path, addr, n.Bridge)
+	case errors.Is(err, bridge.ErrNotOnBridge):
+		return nil // nobody can be asked
+	case err != nil:
+		return fmt.Errorf("%s: %w", path, err)
+	case len(macs) > 0:
+		return fmt.Errorf("%s: %s is another machine's, which answers there with the hardware address %s: "+
+			"take another address, or stop that machine", path, addr, macs[0])
+	}
+	return nil
 }
 
 // publish publishes the ports of a VM, but for those that another task of its

@@ -262,7 +262,7 @@ func TestMessagesOfStarts(t *testing.T) {
 	_, _, err = p.StartTask(cfg)
 	add(err, "What follows is the cause; see the other tables. Other things that a start does: define the VM, choose an address, make disks, "+
 		"make the cloud-init seed, share the allocation's directories, make a place for its console's log, start the VM, "+
-		"give it its share of the CPUs, reserve its address, let the guest run.")
+		"give it its share of the CPUs, be sure of its address, let the guest run.")
 	c.ports.fail(nil)
 
 	p.start(t, cfg)

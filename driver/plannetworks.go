@@ -76,10 +76,13 @@ func planBridge(r request, path string, b Bridge, taken []string, p *problems) v
 	isBridge := slices.ContainsFunc(r.links, func(l bridge.Link) bool { return l.Name == b.Name && l.IsBridge })
 	planAddress(path, b, &i, p)
 	switch {
-	case at >= 0 && len(r.facts.Networks[at].Ranges) > 0:
+	case at >= 0:
 		planInNetwork(path, r.facts.Networks[at], &i, p)
-	case at < 0 && !isBridge:
+	case !isBridge:
 		p.addf(path+".name", "the host has no bridge %q; there are: %s", b.Name, bridgesOf(r))
+	}
+	if on := holderOf(r, i.Address.Addr()); on != "" {
+		p.addf(path+".address", "%s is the host's own, on %s; choose another", i.Address.Addr(), on)
 	}
 	for k, label := range b.Ports {
 		if slices.Contains(b.Ports[:k], label) {
@@ -97,19 +100,37 @@ func planBridge(r request, path string, b Bridge, taken []string, p *problems) v
 	return i
 }
 
-// planInNetwork has DHCP of a network give the interface its address, or give it to
-// no other.
+// planInNetwork has DHCP of a network, if it has any, give the interface its address,
+// or give it to no other.
 func planInNetwork(path string, n domxml.Network, i *vm.Interface, p *problems) {
-	i.Network = n.Name
-	if !i.Address.IsValid() || !n.Gateway.IsValid() {
-		return
+	reachable := []netip.Prefix{n.Gateway}
+	if len(n.Ranges) > 0 {
+		i.Network = n.Name
+	} else {
+		reachable = append(reachable, n.Others...)
 	}
-	if !n.Gateway.Contains(i.Address.Addr()) {
+	isReachable := func(of netip.Prefix) bool { return of.Contains(i.Address.Addr()) }
+	if i.Address.IsValid() && n.Gateway.IsValid() && !slices.ContainsFunc(reachable, isReachable) {
 		p.addf(path+".address", "%s is not in %s, the addresses of libvirt network %s", i.Address, n.Gateway.Masked(), n.Name)
 	}
-	if i.Address.Addr() == n.Gateway.Addr() {
-		p.addf(path+".address", "%s is the host's own; choose another", i.Address.Addr())
+}
+
+// holderOf is the device of the host that has an address; "" for none.
+func holderOf(r request, addr netip.Addr) string {
+	if !addr.IsValid() {
+		return ""
 	}
+	for _, l := range r.links {
+		if slices.Contains(l.Addrs, addr) {
+			return l.Name
+		}
+	}
+	for _, n := range r.facts.Networks {
+		if n.Gateway.Addr() == addr {
+			return n.Bridge
+		}
+	}
+	return ""
 }
 
 // planAddress reads the address that a guest is to take.

@@ -77,7 +77,40 @@ func TestPlanRefusesNetworks(t *testing.T) {
 		{
 			name:   "the host's address",
 			config: bridge(`name = "virbr0" address = "192.168.122.1/24"`),
-			want:   []string{`config.network_interface[0].bridge.address: 192.168.122.1 is the host's own; choose another`},
+			want:   []string{`config.network_interface[0].bridge.address: 192.168.122.1 is the host's own, on virbr0; choose another`},
+		},
+		{
+			name:   "the host's address on another device",
+			config: bridge(`name = "br-lan" address = "192.0.2.10/24"`),
+			change: func(r *request) { r.links[1].Addrs = []netip.Addr{netip.MustParseAddr("192.0.2.10")} },
+			want:   []string{`config.network_interface[0].bridge.address: 192.0.2.10 is the host's own, on eth0; choose another`},
+		},
+		{
+			name:   "the host's address on a bridge of a network's, as the kernel tells it",
+			config: bridge(`name = "br-lan" address = "192.168.122.1/24"`),
+			change: func(r *request) { r.links[2].Addrs = []netip.Addr{netip.MustParseAddr("192.168.122.1")} },
+			want:   []string{`config.network_interface[0].bridge.address: 192.168.122.1 is the host's own, on virbr0; choose another`},
+		},
+		{
+			name:   "an address of another network, without DHCP",
+			config: bridge(`name = "virbr0" address = "10.1.2.3/16"`),
+			change: func(r *request) { r.facts.Networks[0].Ranges = nil },
+			want: []string{`config.network_interface[0].bridge.address: 10.1.2.3/16 is not in 192.168.122.0/24, ` +
+				"the addresses of libvirt network default"},
+		},
+		{
+			name:   "an address of the other of two, without DHCP",
+			config: bridge(`name = "virbr0" address = "10.1.2.3/16"`),
+			change: func(r *request) {
+				r.facts.Networks[0].Ranges, r.facts.Networks[0].Others = nil, []netip.Prefix{netip.MustParsePrefix("10.1.0.1/16")}
+			},
+		},
+		{
+			name:   "an address on a bridge that libvirt has no say in",
+			config: bridge(`name = "virbr0" address = "10.1.2.3/16"`),
+			change: func(r *request) {
+				r.facts.Networks[0].Ranges, r.facts.Networks[0].Gateway = nil, netip.Prefix{}
+			},
 		},
 		{
 			name:   "a gateway for DHCP",

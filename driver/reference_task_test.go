@@ -102,7 +102,8 @@ var taskTables = []referenceTable{
 		{
 			path: "network_interface.bridge.address", initial: "DHCP's", example: `"192.168.122.50/24"`,
 			meaning: "IPv4 address that the guest takes, with the length of its network's prefix. On a bridge of a libvirt network " +
-				"with DHCP it is reserved, and refused if it is another machine's.",
+				"with DHCP it is reserved, and refused if it is another machine's; with `ports`, on any bridge. " +
+				"[More](networking.md#an-address-of-the-jobs-choice)",
 			wrong: `network_interface { bridge { name = "virbr0" address = "192.168.122.50" } } ` + oneDisk,
 		},
 		{
