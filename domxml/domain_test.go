@@ -229,6 +229,41 @@ func journalOf(s *vm.Spec) Journal {
 	return j
 }
 
+func TestParseInterfaces(t *testing.T) {
+	s := everything()
+	document, err := Domain(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := func(mac string, reserved bool) Interface { return Interface{mac, s.Name, s.Owner, reserved} }
+	const foreign = "<domain><name>theirs</name><metadata><a:vm xmlns:a='urn:of-others'>" +
+		"<a:task id='1'/></a:vm></metadata><devices><interface type='direct'><mac address='52:54:00:AA:BB:CC'/></interface>" +
+		"<interface type='user'/></devices></domain>"
+	prefixed := "<domain><name>ours</name><metadata><v:vm xmlns:v='" + MetadataURI + "'><v:task id='1'/>" +
+		"<v:interface network='default' mac='52:54:00:aa:bb:cc' kept='true'/></v:vm></metadata>" +
+		"<devices><interface type='bridge'><mac address='52:54:00:aa:bb:cc'/></interface></devices></domain>"
+	for _, test := range []struct {
+		name, document string
+		want           []Interface
+	}{
+		{"of the driver's", document, []Interface{
+			of("52:54:00:12:34:56", false), of("52:54:00:12:34:57", false), of("52:54:00:12:34:58", false),
+			of("52:54:00:12:34:59", true), of("52:54:00:12:34:5a", false),
+		}},
+		{"of the driver's, in other words", prefixed, []Interface{{"52:54:00:aa:bb:cc", "ours", vm.Owner{TaskID: "1"}, true}}},
+		{"of somebody else's", foreign, []Interface{{MAC: "52:54:00:aa:bb:cc", Domain: "theirs"}}},
+		{"of none", "<domain><name>none</name></domain>", nil},
+	} {
+		got, err := ParseInterfaces(test.document)
+		if diff := cmp.Diff(test.want, got); err != nil || diff != "" {
+			t.Errorf("%s: %v (-want +got):\n%s", test.name, err, diff)
+		}
+	}
+	if all, err := ParseInterfaces("<domain>"); err == nil {
+		t.Errorf("what is no XML was read as %v", all)
+	}
+}
+
 func TestParseJournalRefusesWhatIsNotXML(t *testing.T) {
 	for _, document := range []string{"", "vm", "<vm>", "<other/>"} {
 		if j, err := ParseJournal(document); err == nil {

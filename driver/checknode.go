@@ -62,6 +62,9 @@ func diskNeeds(path string, d Disk, config *Config, p *problems) {
 }
 
 func interfaceNeeds(path string, n NetworkInterface, config *Config, p *problems) {
+	if n.MAC != "" {
+		p.addf(path+".mac", "whether no other VM of the node has hardware address %s", n.MAC)
+	}
 	switch b := n.Bridge; {
 	case n.Macvtap != nil && n.Macvtap.Device != "" && config == nil:
 		p.addf(path+".macvtap.device", "whether the node has network device %q, and does not filter what VMs send (nwfilter)", n.Macvtap.Device)

@@ -42,11 +42,12 @@ type Driver struct {
 	mu       sync.Mutex // guards the fields below
 	config   Config
 	machines *machines
-	tasks    map[string]*task // by Nomad's task ID
-	starting map[string]int   // by VM: starts of tasks that are under way
-	node     string           // this client's ID; "" before a task has told it
-	users    int              // streams of fingerprints that are open
-	compute  cpustats.Compute // what its CPUs can do
+	tasks    map[string]*task   // by Nomad's task ID
+	starting map[string]int     // by VM: starts of tasks that are under way
+	making   []domxml.Interface // of VMs that are being made, whose hardware addresses their jobs chose
+	node     string             // this client's ID; "" before a task has told it
+	users    int                // streams of fingerprints that are open
+	compute  cpustats.Compute   // what its CPUs can do
 }
 
 // New returns the driver of a plugin of some version. It does nothing before

@@ -42,6 +42,7 @@ type domains interface {
 	Undefine(ctx context.Context, name string) error
 	Journal(ctx context.Context, name string) (domxml.Journal, error)
 	Owned(ctx context.Context, maybe func(name string) bool, by func(vm.Owner) bool) ([]string, error)
+	Interfaces(ctx context.Context) ([]domxml.Interface, error)
 
 	Start(ctx context.Context, name string) error
 	SetCPUShares(ctx context.Context, name string, shares uint64) error

@@ -125,6 +125,8 @@ var taskMessages = []taskMessage{
 	{config: `network_interface { bridge { name = "virbr0" address = "127.0.0.1/8" } } ` + oneDisk},
 	{config: `network_interface { mac = "52:54:00:12:34:56" bridge { name = "virbr0" } }
 		network_interface { mac = "52:54:00:12:34:56" bridge { name = "virbr7" } } ` + oneDisk},
+	{config: withMAC, change: withInterfaceOf("web", vm.Owner{}, false),
+		why: "`virsh domiflist VM` shows the interfaces of a VM. See [A hardware address of the job's choice](networking.md#a-hardware-address-of-the-jobs-choice)."},
 	{config: `network_interface { bridge { name = "virbr0" } } ` + oneDisk,
 		change: func(r *request) { r.links, r.facts.Networks = nil, nil }},
 	{config: `vcpus = 256 ` + oneDisk, change: func(r *request) { r.nomad.Resources.LinuxResources.CpusetCpus = "" }},

@@ -13,6 +13,7 @@ import (
 	"nomad-driver-virt/bridge"
 	"nomad-driver-virt/cloudinit"
 	"nomad-driver-virt/console"
+	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/share"
 	"nomad-driver-virt/vm"
@@ -26,7 +27,8 @@ type request struct {
 	facts    hypervisor.Facts
 	sources  []source // by disk
 	mounts   []mount
-	links    []bridge.Link // the host's network devices
+	links    []bridge.Link      // the host's network devices
+	others   []domxml.Interface // of all domains, where the job chooses a hardware address
 	userData []byte
 }
 

@@ -1,9 +1,7 @@
 package driver
 
 import (
-	"crypto/sha256"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -40,7 +38,8 @@ func planInterfaces(r request, p *problems) []vm.Interface {
 		i.MAC = planMAC(r, index, path+".mac", n.MAC, p)
 		planIPv6(r, path+".bridge", &i, p)
 		i.Filter = planFilter(r, path, i, p)
-		i.Reserved = n.MAC != "" && reservedFor(r.facts.Networks, i).IsValid()
+		i.Reserved = n.MAC != "" && isReservedByOthers(r, i)
+		refuseTaken(r, path+".mac", i.MAC, p)
 		if slices.ContainsFunc(all, func(other vm.Interface) bool { return other.MAC == i.MAC }) {
 			p.addf(path+".mac", "%s is another interface's, too; give each its own, or leave mac out", i.MAC)
 		}
@@ -217,21 +216,6 @@ func networkOf(networks []domxml.Network, bridge string) int {
 	return slices.IndexFunc(networks, func(n domxml.Network) bool { return bridge != "" && n.Bridge == bridge })
 }
 
-// planMAC is the hardware address of an interface: what the job says, or what the
-// allocation, the task and the interface's place decide.
-func planMAC(r request, index int, path, text string, p *problems) string {
-	if text == "" {
-		return macOf(r.nomad.AllocID, r.nomad.Name, index)
-	}
-	mac, err := net.ParseMAC(text)
-	const isGroup = 1 // in the first byte
-	if err != nil || len(mac) != 6 || mac[0]&isGroup != 0 {
-		p.addf(path, "%q is no hardware address of one machine, as in \"52:54:00:12:34:56\"", text)
-		return text
-	}
-	return mac.String()
-}
-
 // reservedFor is the address that is reserved for an interface; invalid: none.
 func reservedFor(networks []domxml.Network, i vm.Interface) netip.Addr {
 	for _, n := range networks {
@@ -301,12 +285,4 @@ func bridgesOf(r request) string {
 		return "none; start a network of libvirt's: virsh net-start default"
 	}
 	return strings.Join(all, ", ")
-}
-
-// macOf derives a hardware address from what stays the same over restarts of a
-// task in its allocation. 52:54 is how QEMU's addresses begin; the rest is
-// wide enough for a network full of VMs.
-func macOf(alloc, task string, index int) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%d", alloc, task, index))
-	return fmt.Sprintf("52:54:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3])
 }

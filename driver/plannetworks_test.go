@@ -166,6 +166,29 @@ func TestPlanRefusesNetworks(t *testing.T) {
 			want:   []string{`config.network_interface[1].mac: 52:54:00:aa:bb:cc is another interface's, too; give each its own, or leave mac out`},
 		},
 		{
+			name:   "a hardware address of another VM",
+			config: withMAC,
+			change: withInterfaceOf("web", vm.Owner{}, false),
+			want:   []string{"config.network_interface[0].mac: 52:54:00:aa:bb:cc is VM web's on this host; take another, leave mac out, or remove that VM first"},
+		},
+		{
+			name:   "a hardware address of another VM, beside a device",
+			config: oneDisk + `network_interface { mac = "52:54:00:aa:bb:cc" macvtap { device = "eth0" } }`,
+			change: withInterfaceOf("web", vm.Owner{}, false),
+			want:   []string{"config.network_interface[0].mac: 52:54:00:aa:bb:cc is VM web's on this host; take another, leave mac out, or remove that VM first"},
+		},
+		{
+			name:   "a hardware address of the allocation's other task",
+			config: withMAC,
+			change: withInterfaceOf("db-1", vm.Owner{Alloc: nomadTask().AllocID, Task: "db", TaskID: "1"}, false),
+			want:   []string{"config.network_interface[0].mac: 52:54:00:aa:bb:cc is VM db-1's on this host; take another, leave mac out, or remove that VM first"},
+		},
+		{
+			name:   "a hardware address that an earlier start of the task has",
+			config: withMAC,
+			change: withInterfaceOf("virt-task-1", owner(nomadTask()), false),
+		},
+		{
 			name:   "one label on two interfaces",
 			config: bridge(`name = "virbr0" ports = ["http"]`) + `network_interface { bridge { name = "virbr7" ports = ["http", "ssh"] } }`,
 			want:   []string{`config.network_interface[1].bridge.ports[0]: the label "http" is an earlier interface's; leave it out of one of them`},
@@ -195,6 +218,18 @@ func TestPlanRefusesNetworks(t *testing.T) {
 			want:   []string{"config.network_interface[0]: has to hold one block, bridge or macvtap"},
 		},
 	})
+}
+
+const withMAC = oneDisk + `network_interface { mac = "52:54:00:AA:BB:CC" bridge { name = "virbr0" } }`
+
+// withInterfaceOf has a VM have the hardware address of withMAC.
+func withInterfaceOf(name string, of vm.Owner, reserved bool) func(*request) {
+	return func(r *request) {
+		r.others = []domxml.Interface{
+			{MAC: "52:54:00:00:00:01", Domain: "other"},
+			{MAC: "52:54:00:aa:bb:cc", Domain: name, Owner: of, Reserved: reserved},
+		}
+	}
 }
 
 func TestSeveralInterfacesAreInOrder(t *testing.T) {
@@ -256,6 +291,14 @@ func TestReservationsOfOthersAreKept(t *testing.T) {
 	r.facts.Networks[0].Hosts = []domxml.DHCPHost{{MAC: "52:54:00:AA:BB:CC", Addr: netip.MustParseAddr("192.168.122.9")}}
 	if !mustPlan(t, r).Interfaces[0].Reserved {
 		t.Error("what somebody else has reserved would be released with the VM")
+	}
+	// That an earlier start of the task had the address does not make it an
+	// administrator's, and what was one stays one.
+	for _, kept := range []bool{false, true} {
+		withInterfaceOf("virt-task-1", owner(r.nomad), kept)(&r)
+		if got := mustPlan(t, r).Interfaces[0].Reserved; got != kept {
+			t.Errorf("what an earlier start has found reserved by somebody else (%t) is taken to be so: %t", kept, got)
+		}
 	}
 	// An address that derives from the allocation is nobody else's.
 	own := newRequest(t, exampleTask)

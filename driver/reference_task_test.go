@@ -80,8 +80,8 @@ var taskTables = []referenceTable{
 	{name: "network_interface", below: "network_interface", rows: []attribute{
 		{
 			path: "network_interface.mac", initial: "derived from the allocation, the task and the interface's place", example: `"52:54:00:12:34:56"`,
-			meaning: "Hardware address, of one VM at a time. An address that somebody has reserved for it in a libvirt network is used, " +
-				"and stays reserved.",
+			meaning: "Hardware address, of [one VM at a time](networking.md#a-hardware-address-of-the-jobs-choice). An address that somebody " +
+				"has reserved for it in a libvirt network is used, and stays reserved.",
 			wrong: `network_interface { mac = "52-54" bridge { name = "virbr0" } } ` + oneDisk,
 		},
 		{

@@ -56,7 +56,12 @@ func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.D
 	if err != nil {
 		return nil, nil, err
 	}
-	spec, wrong := plan(request{config, task, cfg, facts, found.sources, found.mounts, links, found.userData})
+	others, made, err := d.othersBeside(d.ctx, machines.host, task, cfg)
+	defer made()
+	if err != nil {
+		return nil, nil, fmt.Errorf("could not tell whose the hardware address is: %w", err)
+	}
+	spec, wrong := plan(request{config, task, cfg, facts, found.sources, found.mounts, links, others, found.userData})
 	if err := append(faults, wrong...).err("the task's configuration"); err != nil {
 		return nil, nil, err
 	}

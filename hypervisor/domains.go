@@ -111,10 +111,7 @@ func (h *Host) Taps(ctx context.Context, name string) ([]vm.Tap, error) {
 // Owned lists the domains of this driver that belong to somebody, of those whose
 // names may be theirs: only their metadata is read.
 func (h *Host) Owned(ctx context.Context, maybe func(name string) bool, by func(vm.Owner) bool) ([]string, error) {
-	domains, err := call(ctx, h, "listing domains", func(c *libvirt.Libvirt) ([]libvirt.Domain, error) {
-		all, _, err := c.ConnectListAllDomains(1, 0)
-		return all, err
-	})
+	domains, err := h.allDomains(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -132,6 +129,40 @@ func (h *Host) Owned(ctx context.Context, maybe func(name string) bool, by func(
 		}
 	}
 	return owned, nil
+}
+
+// Interfaces lists the network interfaces of all domains of the host, whosever they
+// are, whether they run or not.
+func (h *Host) Interfaces(ctx context.Context) ([]domxml.Interface, error) {
+	domains, err := h.allDomains(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []domxml.Interface
+	for _, d := range domains {
+		document, err := call(ctx, h, "reading the interfaces of domain "+d.Name, func(c *libvirt.Libvirt) (string, error) {
+			return c.DomainGetXMLDesc(d, 0)
+		})
+		if isCode(err, libvirt.ErrNoDomain) {
+			continue // it has gone meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		of, err := domxml.ParseInterfaces(document)
+		if err != nil {
+			return nil, fmt.Errorf("reading the interfaces of domain %s: %w", d.Name, err)
+		}
+		all = append(all, of...)
+	}
+	return all, nil
+}
+
+func (h *Host) allDomains(ctx context.Context) ([]libvirt.Domain, error) {
+	return call(ctx, h, "listing domains", func(c *libvirt.Libvirt) ([]libvirt.Domain, error) {
+		all, _, err := c.ConnectListAllDomains(1, 0)
+		return all, err
+	})
 }
 
 // WaitEnd returns how a domain ended, as soon as it has: it follows libvirt's

@@ -23,10 +23,7 @@ type VM struct {
 // VMs lists the domains of this driver, by name, whether they run or not. One whose
 // metadata cannot be read has no owner.
 func (h *Host) VMs(ctx context.Context) ([]VM, error) {
-	domains, err := call(ctx, h, "listing domains", func(c *libvirt.Libvirt) ([]libvirt.Domain, error) {
-		all, _, err := c.ConnectListAllDomains(1, 0)
-		return all, err
-	})
+	domains, err := h.allDomains(ctx)
 	if err != nil {
 		return nil, err
 	}

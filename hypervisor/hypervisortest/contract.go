@@ -20,6 +20,7 @@ type Hypervisor interface {
 	Undefine(ctx context.Context, name string) error
 	Journal(ctx context.Context, name string) (domxml.Journal, error)
 	Owned(ctx context.Context, maybe func(name string) bool, by func(vm.Owner) bool) ([]string, error)
+	Interfaces(ctx context.Context) ([]domxml.Interface, error)
 
 	Start(ctx context.Context, name string) error
 	Resume(ctx context.Context, name string) error
@@ -78,6 +79,7 @@ func TestHypervisor(t *testing.T, s Subject) {
 		{"a stop is noted", testStopNote},
 		{"addresses are noted", testAddressNote},
 		{"domains are found by their owner", testOwned},
+		{"the interfaces of all domains are listed", testInterfaces},
 		{"what is not there", testUnknown},
 		{"a guest is started, paused and destroyed", testLife},
 		{"the end of a VM is told", testEnds},

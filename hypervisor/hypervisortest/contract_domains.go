@@ -44,6 +44,33 @@ func (s Subject) shutdown(ctx context.Context, name string) error {
 	return err
 }
 
+func testInterfaces(t *testing.T, s Subject) {
+	of := func(name string, interfaces ...vm.Interface) (spec *vm.Spec) {
+		t.Helper()
+		spec = s.spec(t, name)
+		spec.Interfaces = interfaces
+		must(t, s.Define(bounded(t), spec))
+		return spec
+	}
+	two := of("contract-nics", vm.Interface{Bridge: "virbr0", MAC: "52:54:00:77:01:01"},
+		vm.Interface{Bridge: "virbr0", Network: "default", MAC: "52:54:00:77:01:02", Reserved: true})
+	one := of("contract-nic", vm.Interface{Bridge: "virbr0", MAC: "52:54:00:77:01:03"})
+	of("contract-no-nic")
+	want := []domxml.Interface{
+		{MAC: "52:54:00:77:01:01", Domain: two.Name, Owner: two.Owner},
+		{MAC: "52:54:00:77:01:02", Domain: two.Name, Owner: two.Owner, Reserved: true},
+		{MAC: "52:54:00:77:01:03", Domain: one.Name, Owner: one.Owner},
+	}
+	got, err := s.Interfaces(bounded(t))
+	must(t, err)
+	// Others may have domains there.
+	got = slices.DeleteFunc(got, func(i domxml.Interface) bool { return !strings.HasPrefix(i.Domain, "contract-") })
+	slices.SortFunc(got, func(a, b domxml.Interface) int { return strings.Compare(a.MAC, b.MAC) })
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func testStopNote(t *testing.T, s Subject) {
 	name := s.runs(t, "contract-stop")
 	by, err := s.StopNoted(bounded(t), name)

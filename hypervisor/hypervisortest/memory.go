@@ -51,7 +51,8 @@ type domain struct {
 	metadata   string // as it is in the domain's XML
 	memory     vm.Bytes
 	bridges    []string // of its interfaces
-	persistent bool     // not undefined
+	interfaces []domxml.Interface
+	persistent bool // not undefined
 
 	executes  bool
 	guest     hypervisor.Guest        // while it executes
@@ -136,6 +137,10 @@ func (m *Memory) Define(_ context.Context, s *vm.Spec) error {
 	if err := xml.Unmarshal([]byte(document), &written); err != nil {
 		return err
 	}
+	interfaces, err := domxml.ParseInterfaces(document)
+	if err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.refusal("Define"); err != nil {
@@ -150,6 +155,7 @@ func (m *Memory) Define(_ context.Context, s *vm.Spec) error {
 	}
 	m.domains[s.Name] = &domain{
 		bridges:    bridges,
+		interfaces: interfaces,
 		metadata:   written.Metadata.Content,
 		memory:     s.Memory,
 		persistent: true,
@@ -205,6 +211,19 @@ func (m *Memory) Owned(ctx context.Context, maybe func(name string) bool, by fun
 		}
 	}
 	return owned, nil
+}
+
+// Interfaces are those that Define was told of.
+func (m *Memory) Interfaces(context.Context) (all []domxml.Interface, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.refusal("Interfaces"); err != nil {
+		return nil, fmt.Errorf("listing domains: %w", err)
+	}
+	for _, d := range m.domains {
+		all = append(all, d.interfaces...)
+	}
+	return all, nil
 }
 
 // Taps are numbered by the name of the VM.
