@@ -15,7 +15,8 @@ import (
 	"nomad-driver-virt/domxml"
 )
 
-// networks lists the networks that are running.
+// networks lists the networks that are running, with what is reserved in them now and
+// from their next start on.
 func (h *Host) networks(ctx context.Context) ([]domxml.Network, error) {
 	return call(ctx, h, "listing networks", func(c *libvirt.Libvirt) ([]domxml.Network, error) {
 		all, _, err := c.ConnectListAllNetworks(1, libvirt.ConnectListNetworksActive)
@@ -24,15 +25,13 @@ func (h *Host) networks(ctx context.Context) ([]domxml.Network, error) {
 		}
 		var networks []domxml.Network
 		for _, n := range all {
-			document, err := c.NetworkGetXMLDesc(n, 0)
+			known, runs, err := inEither(c, n)
 			if err != nil {
 				return nil, err
 			}
-			parsed, err := domxml.ParseNetwork(document)
-			if err != nil {
-				return nil, err
+			if runs { // still
+				networks = append(networks, known)
 			}
-			networks = append(networks, parsed)
 		}
 		return networks, nil
 	})
@@ -67,20 +66,11 @@ func (h *Host) Reserve(ctx context.Context, network, mac string, want netip.Addr
 		if err != nil {
 			return netip.Addr{}, err
 		}
-		// Of the running network, with what is reserved in either.
-		var known domxml.Network
-		hosts := promised
-		err = eachConfig(c, n, func(config domxml.Network, flag libvirt.NetworkUpdateFlags) error {
-			if flag == libvirt.NetworkUpdateAffectLive {
-				known = config
-			}
-			hosts = append(hosts, config.Hosts...)
-			return nil
-		})
+		known, _, err := inEither(c, n)
 		if err != nil {
 			return netip.Addr{}, err
 		}
-		known.Hosts = hosts
+		known.Hosts = append(promised, known.Hosts...)
 		leases, _, err := c.NetworkGetDhcpLeases(n, nil, 1, 0)
 		if err != nil {
 			return netip.Addr{}, err
@@ -148,6 +138,25 @@ func (h *Host) Release(ctx context.Context, network, mac string) error {
 		return nil
 	}
 	return err
+}
+
+// inEither is a network as it runs, if it does, with what is reserved there now and from
+// its next start on: an administrator may have written the latter alone.
+func inEither(c *libvirt.Libvirt, n libvirt.Network) (known domxml.Network, runs bool, err error) {
+	var hosts []domxml.DHCPHost
+	err = eachConfig(c, n, func(config domxml.Network, flag libvirt.NetworkUpdateFlags) error {
+		if flag == libvirt.NetworkUpdateAffectLive {
+			known, runs = config, true
+		}
+		for _, host := range config.Hosts {
+			if !slices.Contains(hosts, host) {
+				hosts = append(hosts, host)
+			}
+		}
+		return nil
+	})
+	known.Hosts = hosts
+	return known, runs, err
 }
 
 // eachConfig calls fn for what a network is now, if it runs, and for what it

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -87,8 +88,10 @@ func testAddresses(t *testing.T, s Subject) {
 	if again := reserve(strings.ToUpper(one)); again != first {
 		t.Errorf("asked again, %s is reserved, want %s as before", again, first)
 	}
+	s.mustTellReserved(t, one, first)
 	for range 2 {
 		must(t, s.Release(bounded(t), s.Network, one))
+		s.mustTellReserved(t, one)
 	}
 	if back := reserve(one); back != first {
 		t.Errorf("reserved again, it is %s, want %s, which nobody has taken", back, first)
@@ -96,4 +99,22 @@ func testAddresses(t *testing.T, s Subject) {
 	_, _, err := s.Reserve(bounded(t), "contract-none", one, netip.Addr{})
 	mustFail(t, "an address of a network that there is not", err)
 	must(t, s.Release(bounded(t), "contract-none", one))
+}
+
+// mustTellReserved tells whether the facts have what is reserved for a hardware address.
+func (s Subject) mustTellReserved(t *testing.T, mac string, want ...netip.Addr) {
+	t.Helper()
+	facts, err := s.Facts(bounded(t), "", "")
+	must(t, err)
+	var got []netip.Addr
+	for _, n := range facts.Networks {
+		for _, host := range n.Hosts {
+			if n.Name == s.Network && host.MAC == mac {
+				got = append(got, host.Addr)
+			}
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the facts tell that %v is reserved for %s, want %v", got, mac, want)
+	}
 }

@@ -76,8 +76,19 @@ func (m *Memory) Facts(_ context.Context, arch, machine string) (hypervisor.Fact
 		Native:   true,
 		Accel:    vm.TCG,
 		Buses:    []string{"scsi", "virtio", "usb", "sata"},
-		Networks: []domxml.Network{Network},
+		Networks: []domxml.Network{m.network()},
 	}, nil
+}
+
+// network is Network with what is reserved there.
+func (m *Memory) network() domxml.Network {
+	n := Network
+	for of, addr := range m.reserved {
+		if of.network == n.Name {
+			n.Hosts = append(n.Hosts, domxml.DHCPHost{MAC: of.mac, Addr: addr})
+		}
+	}
+	return n
 }
 
 // HasNWFilter has every filter, unless it was told to fail.
