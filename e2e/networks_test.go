@@ -86,27 +86,42 @@ func TestSeveralInterfacesOfEveryKind(t *testing.T) {
 }
 
 func TestAddressThatIsTakenIsRefused(t *testing.T) {
-	first := guest{Name: "first", Image: "none", KillTimeout: "1s"}
+	const mac, lan = "52:54:00:e2:e0:01", "br-e2e"
 	leases := virsh(t, "net-dhcp-leases", "default") // of guests of before
 	address := ""
 	for last := 200; address == "" || strings.Contains(leases, address+"/"); last++ {
 		address = fmt.Sprintf("192.168.122.%d", last)
 	}
-	withAddress := func(g guest) string {
-		return strings.Replace(g.hcl(t), `name  = "virbr0"`, fmt.Sprintf("name = \"virbr0\"\naddress = \"%s/24\"", address), 1)
+	// starts submits a job with an interface of its own.
+	starts := func(name, beside, on, address string) *job {
+		t.Helper()
+		g := guest{Name: name, Image: "none", KillTimeout: "1s", Task: name}
+		if address != "" {
+			address = fmt.Sprintf("\naddress = \"%s/24\"", address)
+		}
+		return submit(t, name, strings.Replace(g.hcl(t), "bridge {\n            name  = \"virbr0\"", beside+"bridge {\nname = \""+on+"\""+address, 1))
 	}
-	j := submit(t, first.Name, withAddress(first))
+	j := starts("first", "mac = \""+mac+"\"\n", "virbr0", address)
 	j.waitRunning()
 	if reserved := matching(virsh(t, "net-dumpxml", "default"), address+"'"); reserved == "" {
 		t.Error("the address is not reserved: DHCP may give it to another")
 	}
-	second := guest{Name: "second", Image: "none", KillTimeout: "1s", Task: "second"}
-	k := submit(t, second.Name, withAddress(second))
-	a := k.waitFailed()
-	if !a.tells(address + " is reserved for another machine") {
-		t.Errorf("the events do not say why:\n%s", a.events())
+	first := vmOf(t, "first")
+	for _, c := range []string{"link add " + lan + " type bridge", "address add 10.98.0.1/24 dev " + lan, "link set " + lan + " up"} {
+		command(t, "ip", strings.Fields(c)...)
 	}
-	k.purge()
+	t.Cleanup(func() { _, _ = try("ip", "link", "delete", lan) })
+	for _, test := range []struct{ name, beside, on, address, why string }{
+		{"second", "", "virbr0", address, address + " is reserved for another machine"},
+		{"elsewhere", "", lan, address, "published ports would lead to " + address + ", which the host does not reach over bridge " + lan},
+		{"twin", "mac = \"" + mac + "\"\n", "virbr0", "", mac + " is VM " + first + "'s on this host"},
+	} {
+		k := starts(test.name, test.beside, test.on, test.address)
+		if a := k.waitFailed(); !a.tells(test.why) {
+			t.Errorf("%s: the events do not say %q:\n%s", test.name, test.why, a.events())
+		}
+		k.purge()
+	}
 	j.purge()
 	nothingLeft(t)
 }

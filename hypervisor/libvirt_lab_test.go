@@ -262,11 +262,11 @@ func TestJournalComesBackFromLibvirt(t *testing.T) {
 }
 
 // defineForeign defines a domain that is somebody else's.
-func defineForeign(t *testing.T, name string) {
+func defineForeign(t *testing.T, name string, devices ...string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "domain.xml")
-	const domain = "<domain type='qemu'><name>%s</name><memory unit='MiB'>64</memory><os><type>hvm</type></os></domain>"
-	must(t, os.WriteFile(file, fmt.Appendf(nil, domain, name), 0o600))
+	const domain = "<domain type='qemu'><name>%s</name><memory unit='MiB'>64</memory><os><type>hvm</type></os><devices>%s</devices></domain>"
+	must(t, os.WriteFile(file, fmt.Appendf(nil, domain, name, strings.Join(devices, "")), 0o600))
 	virsh(t, "define", file)
 	t.Cleanup(func() {
 		_ = exec.Command("virsh", "-q", "destroy", name).Run() // a test may have started it
