@@ -82,3 +82,16 @@ func TestHardwareAddressIsOfOneStart(t *testing.T) {
 		t.Errorf("of a job that chooses no hardware address domains are listed: %v", err)
 	}
 }
+
+// A VM that goes in between takes what was reserved for it along: by a look at what is
+// reserved before, and at the VMs after, that would be an administrator's.
+func TestVMsAreLookedForBeforeWhatIsReserved(t *testing.T) {
+	c := newClient(t)
+	p, cfg := c.plugin(t), withChosenMAC(t, "aaaaaaaa")
+	for _, method := range []string{"Interfaces", "Facts"} {
+		c.host.Fail(method, errors.New("it is asked for "+method))
+	}
+	if _, _, err := p.StartTask(cfg); err == nil || !strings.Contains(err.Error(), "it is asked for Interfaces") {
+		t.Errorf("the error is %v, want it to be that of what is asked first, Interfaces", err)
+	}
+}

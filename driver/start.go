@@ -48,6 +48,12 @@ func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.D
 	found, faults := d.find(d.ctx, config, machines.store, task, cfg)
 	defer found.close()
 
+	// Before the facts: a VM that goes in between takes what was reserved for it along.
+	others, made, err := d.othersBeside(d.ctx, machines.host, task, cfg)
+	defer made()
+	if err != nil {
+		return nil, nil, fmt.Errorf("could not tell whose the hardware address is: %w", err)
+	}
 	facts, err := factsFor(d.ctx, machines.host, task, &faults)
 	if err != nil {
 		return nil, nil, fmt.Errorf("could not tell what the host can do: %w", err)
@@ -55,11 +61,6 @@ func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.D
 	links, err := d.around.links()
 	if err != nil {
 		return nil, nil, err
-	}
-	others, made, err := d.othersBeside(d.ctx, machines.host, task, cfg)
-	defer made()
-	if err != nil {
-		return nil, nil, fmt.Errorf("could not tell whose the hardware address is: %w", err)
 	}
 	spec, wrong := plan(request{config, task, cfg, facts, found.sources, found.mounts, links, others, found.userData})
 	if err := append(faults, wrong...).err("the task's configuration"); err != nil {
