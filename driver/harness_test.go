@@ -576,15 +576,16 @@ func TestAddressOfAnotherMachineIsRefused(t *testing.T) {
 				c.lan.change(func() { c.lan.owners = map[netip.Addr][]string{asked: {test.answer}} })
 			}
 			_, _, err := p.StartTask(cfg)
-			if test.want == "" {
+			switch {
+			case test.want == "":
 				mustDo(t, err)
 				if got := len(c.ports.leads(vmOf(cfg))); got != len(test.bridge.Ports) {
 					t.Errorf("%d ports are published, want %d", got, len(test.bridge.Ports))
 				}
 				mustDo(t, p.DestroyTask(cfg.ID, true))
-			} else if err == nil || !strings.Contains(err.Error(), test.want) {
+			case err == nil || !strings.Contains(err.Error(), test.want):
 				t.Errorf("the error is %v, want it to say %q", err, test.want)
-			} else if c.ports.wasAsked() {
+			case c.ports.wasAsked():
 				t.Error("its ports had been published before that was known")
 			}
 			c.nothingLeft(t)
