@@ -125,6 +125,24 @@ func TestPortsAreTriedAgainAfterAFailedNote(t *testing.T) {
 	c.nothingLeft(t)
 }
 
+// The table may have gone while no plugin was there: the VM's own record tells what
+// was opened for it.
+func TestDoorsOfAVMAreClosedByItsRecord(t *testing.T) {
+	c := newClient(t)
+	first, cfg := c.plugin(t), onLAN(t)
+	handle := first.start(t, cfg)
+	first.kill()
+	mustDo(t, c.ports.remove(vmOf(cfg)))
+	mustDo(t, c.host.PowerOff(vmOf(cfg)))
+	p := c.plugin(t)
+	mustDo(t, p.RecoverTask(handle))
+	mustDo(t, p.DestroyTask(cfg.ID, true))
+	if want := []string{"virbr0"}; !slices.Equal(c.ports.closed, want) { // ssh is on 127.0.0.1, http is not
+		t.Errorf("the doors of %q were closed, want %q", c.ports.closed, want)
+	}
+	c.nothingLeft(t)
+}
+
 func TestWhatIsToBeFound(t *testing.T) {
 	const own, other = "52:54:00:12:34:56", "52:54:00:65:43:21"
 	ipv4 := vm.Port{Label: "http", Host: netip.MustParseAddrPort("192.0.2.10:80"), Guest: 8000}

@@ -65,6 +65,14 @@ type notedPorts struct {
 	noted
 	turn      sync.Mutex
 	published map[string][]vm.Publication // by VM
+	closed    []string                    // bridges whose doors were to be closed
+}
+
+func (p *notedPorts) CloseDoors(_ context.Context, bridges []string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = append(p.closed, bridges...)
+	return nil
 }
 
 func (p *notedPorts) Publish(_ context.Context, name string, all []vm.Publication, _ func(string) bool) ([]portmap.Held, error) {

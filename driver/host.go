@@ -70,6 +70,7 @@ type domains interface {
 type publisher interface {
 	Publish(ctx context.Context, name string, all []vm.Publication, mayHold func(name string) bool) ([]portmap.Held, error)
 	Withdraw(ctx context.Context, name string) error
+	CloseDoors(ctx context.Context, bridges []string) error
 	Restore(ctx context.Context, wanted func() []vm.Publication, gone func(name string) bool) ([]portmap.Restored, error)
 }
 

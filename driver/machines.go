@@ -161,6 +161,9 @@ func (m *machines) remove(ctx context.Context, name string, end end) error {
 	case err != nil:
 		return errors.Join(append(errs, err)...)
 	}
+	if doors := doorsOf(journal.Interfaces); len(doors) > 0 {
+		keep(m.ports.CloseDoors(ctx, doors))
+	}
 	m.remember(name, journal) // a domain that somebody has undefined goes with its QEMU
 	if err := m.host.Destroy(ctx, name); err != nil {
 		return errors.Join(append(errs, err)...) // its disks are in use
@@ -379,6 +382,16 @@ func (m *machines) publishAll(ctx context.Context, name, alloc string, all []vm.
 		tell("Port %s is published for VM %s, of another task of the group; this task takes it over when that one ends", h.Label, h.By)
 	}
 	return labels, err
+}
+
+// doorsOf are the bridges that ports of loopback addresses lead to.
+func doorsOf(interfaces []vm.Interface) (bridges []string) {
+	for _, i := range interfaces {
+		if slices.ContainsFunc(i.Ports, func(p vm.Port) bool { return p.Host.Addr().IsLoopback() }) {
+			bridges = append(bridges, i.Bridge)
+		}
+	}
+	return bridges
 }
 
 // publications are what a VM publishes whose interfaces have these addresses.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"os/exec"
 )
 
 // openDoor lets packets from 127.0.0.1 out to a bridge, or no longer.
@@ -17,6 +18,30 @@ func (t *Table) openDoor(bridge string, open bool) error {
 		delete(t.doors, bridge)
 	}
 	return err
+}
+
+// CloseDoors closes the doors to bridges that no published port needs: those of the
+// loopback ports of a VM that is removed. Withdraw closes what the table tells of, and
+// what this process has opened. Where somebody has taken the table away while no
+// process was there, only the VM's own record tells, and no guard is left.
+func (t *Table) CloseDoors(ctx context.Context, bridges []string) error {
+	done, err := t.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	needed := t.all
+	if _, err := exec.LookPath("nft"); t.all == nil && err == nil { // without the program nothing is published
+		if t.all, err = t.load(ctx); err != nil {
+			return err
+		}
+		needed = t.all
+	}
+	var errs []error
+	for _, bridge := range missing(bridges, needed.loopbackBridges()) {
+		errs = append(errs, t.openDoor(bridge, false))
+	}
+	return errors.Join(errs...)
 }
 
 // openFronts lets connections to what a VM is to publish in. Of a version of IP whose

@@ -229,3 +229,32 @@ func TestDoorsAreClosedForPortsThatOthersTookAway(t *testing.T) {
 		t.Errorf("the host was\n%s\nand is left as\n%s", before, after)
 	}
 }
+
+// The plugin is down when somebody flushes the ruleset, and the guest powers off: the
+// next process finds no table, and wants nothing.
+func TestDoorsAreClosedByTheRecordOfAVMThatEndedUnseen(t *testing.T) {
+	before := hostState(t)
+	mustDo(t, publish(t, New(), publication("a", "one", "127.0.0.1:20000")))
+	must(t, "nft delete table inet nomad_virt")
+	next := New()
+	restore(t, next)
+	mustDo(t, next.Withdraw(t.Context(), "a"))
+	mustDo(t, next.CloseDoors(t.Context(), []string{"virbr0", "gone"}))
+	if after := hostState(t); after != before {
+		t.Errorf("the host was\n%s\nand is left as\n%s", before, after)
+	}
+}
+
+func TestDoorThatAnotherVMNeedsStaysOpen(t *testing.T) {
+	for what, process := range map[string]func(*Table) *Table{
+		"this process":     func(table *Table) *Table { return table },
+		"the next process": func(*Table) *Table { return New() },
+	} {
+		t.Run(what, func(t *testing.T) {
+			table := newTable(t, "b")
+			mustDo(t, publish(t, table, publication("b", "two", "127.0.0.2:20000")))
+			mustDo(t, process(table).CloseDoors(t.Context(), []string{"virbr0"}))
+			mustAnswer(t, "", "127.0.0.2:20000", "two 192.168.122.1")
+		})
+	}
+}
