@@ -31,6 +31,9 @@ func (d *Driver) searchAddress(t *task, m *machines, i sought) {
 		move: func(ctx context.Context, addr netip.Addr) ([]string, error) {
 			return d.publishAt(ctx, t, m, i.Interface, addr)
 		},
+		note: func(ctx context.Context, addr netip.Addr) error {
+			return d.noteAgain(ctx, t, m, i.Interface, addr)
+		},
 		tell: d.teller(t.cfg),
 	}
 	s.run(ctx)
@@ -39,6 +42,9 @@ func (d *Driver) searchAddress(t *task, m *machines, i sought) {
 // publishAt has the ports of an interface lead to an address that the guest was found
 // to have, or nowhere if it is invalid, unless the VM is being removed. It returns
 // those that other tasks hold.
+//
+// Where an address is found, it is noted before ports lead there. Where it is another
+// machine's, nothing comes before the ports: they do not wait for libvirt.
 func (d *Driver) publishAt(ctx context.Context, t *task, m *machines, i vm.Interface, addr netip.Addr) (held []string, err error) {
 	done, err := m.removing.Take(ctx, t.vm)
 	if err != nil {
@@ -48,26 +54,57 @@ func (d *Driver) publishAt(ctx context.Context, t *task, m *machines, i vm.Inter
 	if t.isDestroyed() {
 		return nil, errGone
 	}
-	before := t.addressesFound()
-	after := maps.Clone(before)
-	if after[i.MAC] = addr; !addr.IsValid() {
-		delete(after, i.MAC)
-	}
-	if err := m.host.NoteAddresses(ctx, t.vm, after); err != nil {
-		return nil, err
+	if addr.IsValid() {
+		if err := t.noteAt(ctx, m.host, i, addr); err != nil {
+			return nil, err
+		}
 	}
 	undo := t.wantAt(i, addr)
-	defer t.endFinding()
 	if all := t.publications(); len(all) > 0 {
 		held, err = m.publishAll(ctx, t.vm, t.cfg.AllocID, all, d.teller(t.cfg))
 	} else {
 		err = m.ports.Withdraw(ctx, t.vm)
 	}
+	if err != nil && !addr.IsValid() {
+		return nil, err // they are to lead nowhere all the same: the upkeep may be the first that can do it
+	}
 	if err != nil {
 		undo()
-		_ = m.host.NoteAddresses(ctx, t.vm, before) // the next plugin would find out
 	}
+	t.endFinding()
 	return held, err
+}
+
+// noteAgain has the VM's note say where the ports of an interface lead, if it does not
+// yet.
+func (d *Driver) noteAgain(ctx context.Context, t *task, m *machines, i vm.Interface, addr netip.Addr) error {
+	done, err := m.removing.Take(ctx, t.vm)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if t.isDestroyed() {
+		return errGone
+	}
+	return t.noteAt(ctx, m.host, i, addr)
+}
+
+// noteAt notes in the VM's domain that an interface has an address, or that none is
+// known, for the next plugin. It is for who has the VM's turn.
+func (t *task) noteAt(ctx context.Context, host domains, i vm.Interface, addr netip.Addr) error {
+	before := t.addressesNoted()
+	after := maps.Clone(before)
+	if after[i.MAC] = addr; !addr.IsValid() {
+		delete(after, i.MAC)
+	}
+	if maps.Equal(before, after) {
+		return nil
+	}
+	if err := host.NoteAddresses(ctx, t.vm, after); err != nil {
+		return err
+	}
+	t.setNoted(after)
+	return nil
 }
 
 // sought is an interface whose address is to be found.
@@ -137,15 +174,19 @@ func (t *task) addressFound(i vm.Interface) netip.Addr {
 	return t.found[i.MAC].addr
 }
 
-// addressesFound are all that were found, by hardware address.
-func (t *task) addressesFound() map[string]netip.Addr {
+// addressesNoted are those that the VM's note has, by hardware address.
+func (t *task) addressesNoted() map[string]netip.Addr {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	all := make(map[string]netip.Addr)
-	for mac, f := range t.found {
-		all[mac] = f.addr
-	}
+	maps.Copy(all, t.noted)
 	return all
+}
+
+func (t *task) setNoted(all map[string]netip.Addr) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.noted = all
 }
 
 // wantAt has the ports of an interface be wanted at an address; invalid: nowhere. undo has them be

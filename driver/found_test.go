@@ -125,6 +125,34 @@ func TestPortsAreTriedAgainAfterAFailedNote(t *testing.T) {
 	c.nothingLeft(t)
 }
 
+// libvirt is away, which is no reason to lead others to a machine that is none of
+// theirs.
+func TestPortsAreWithdrawnWhileTheHypervisorIsAway(t *testing.T) {
+	c := newClient(t)
+	first, cfg := c.plugin(t), onLAN(t)
+	handle := first.start(t, cfg)
+	mac, own := macOf(cfg.AllocID, cfg.Name, 1), netip.MustParseAddr("192.0.2.5")
+	c.lan.change(func() { c.lan.owners = map[netip.Addr][]string{own: {mac}} })
+	mustDo(t, c.host.Address(vmOf(cfg), map[string][]netip.Addr{mac: {own}}))
+	c.changes <- struct{}{}
+	c.mustLead(t, cfg, sshLeads, httpLeads)
+	first.kill() // the next one looks at once, and not after half a minute
+
+	p := c.plugin(t)
+	mustDo(t, p.RecoverTask(handle))
+	c.lan.change(func() { c.lan.owners[own] = []string{otherMAC} })
+	c.host.Fail("NoteAddresses", errBroken)
+	c.changes <- struct{}{}
+	c.mustLead(t, cfg, sshLeads)
+	c.host.Fail("NoteAddresses", nil)
+	eventually(t, "the note is right", func() bool {
+		noted, err := c.host.AddressesNoted(t.Context(), vmOf(cfg))
+		return err == nil && len(noted) == 0
+	})
+	mustDo(t, p.DestroyTask(cfg.ID, true))
+	c.nothingLeft(t)
+}
+
 // The table may have gone while no plugin was there: the VM's own record tells what
 // was opened for it.
 func TestDoorsOfAVMAreClosedByItsRecord(t *testing.T) {

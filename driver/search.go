@@ -57,11 +57,15 @@ type search struct {
 	// returns those that other tasks hold. Where it fails it is asked again; errGone
 	// ends the search.
 	move func(ctx context.Context, addr netip.Addr) (held []string, err error)
+	// note has the next plugin know where the ports lead. Where it fails, or has nothing
+	// to do, nothing follows from that: it is called again after each look.
+	note func(ctx context.Context, addr netip.Addr) error
 	tell func(format string, args ...any)
 
-	known   netip.Addr // where the ports lead; invalid: nowhere
-	since   time.Time  // when the address was confirmed last, or the search began
-	told    bool       // that it cannot be found, or its ports not be published
+	known   netip.Addr      // where the ports lead; invalid: nowhere
+	since   time.Time       // when the address was confirmed last, or the search began
+	told    map[string]bool // what was told since, by its format
+	gaveUp  bool            // nobody needs to know the address
 	claims  []netip.Addr
 	hearing <-chan bridge.Neighbor
 	hush    context.CancelFunc // ends hearing
@@ -80,7 +84,10 @@ func (s *search) run(ctx context.Context) {
 			return
 		}
 		err := s.conclude(ctx, seen)
-		if errors.Is(err, errGone) || len(s.of.Ports) == 0 && (s.known.IsValid() || s.told) {
+		if errors.Is(err, errGone) || errors.Is(s.note(ctx, s.known), errGone) {
+			return
+		}
+		if len(s.of.Ports) == 0 && (s.known.IsValid() || s.gaveUp) {
 			return
 		}
 		if err == nil && seen.addr.IsValid() {
@@ -112,27 +119,29 @@ type sight struct {
 func (s *search) conclude(ctx context.Context, seen sight) error {
 	switch on := s.of.Bridge; {
 	case seen.addr.IsValid() && seen.addr == s.known:
-		s.since, s.told = time.Now(), false
+		s.since, s.told = time.Now(), nil
 	case seen.addr.IsValid():
 		held, err := s.move(ctx, seen.addr)
 		if err != nil {
 			s.tellOnce(err, "The guest has address %s on bridge %s, but its ports cannot be published: %s", seen.addr, on, short(err))
 			return err
 		}
-		s.known, s.since, s.told = seen.addr, time.Now(), false
+		s.known, s.since, s.told = seen.addr, time.Now(), nil
 		s.tell("The guest's address on bridge %s is %s, as %s says%s", on, seen.addr, seen.by, s.publishedBut(held))
 	case seen.taken != nil:
 		if _, err := s.move(ctx, netip.Addr{}); err != nil {
+			s.tellOnce(err, "The guest's address %s on bridge %s is another machine's now (%s)%s: they cannot be withdrawn, which is tried again: %s",
+				s.known, on, seen.taken, s.ports(", and its ports may lead there (%s)"), short(err))
 			return err
 		}
 		s.tell("The guest's address %s on bridge %s is another machine's now%s: %s", s.known, on, s.ports(", and its ports are not published any more (%s)"), seen.taken)
-		s.known, s.since = netip.Addr{}, time.Now()
+		s.known, s.since, s.told = netip.Addr{}, time.Now(), nil
 	case time.Since(s.since) < searchPatience:
 	case s.known.IsValid():
 		s.tellOnce(nil, "The guest has not answered at %s on bridge %s for %s, where its ports lead (%s): %s",
 			s.known, on, searchPatience, labelsText(s.of.Ports), strings.Join(seen.tried, "; "))
 	case len(s.of.Ports) == 0:
-		s.told = true // nobody needs to know
+		s.gaveUp = true
 	default:
 		s.tellOnce(nil, "The guest's address on bridge %s is not known after %s%s: %s. It is looked for on and on; "+
 			"is there somebody on that bridge who gives the guest an address?",
@@ -143,10 +152,14 @@ func (s *search) conclude(ctx context.Context, seen sight) error {
 
 // tellOnce tells of a trouble that lasts.
 func (s *search) tellOnce(err error, format string, args ...any) {
-	if !s.told && !errors.Is(err, errGone) {
-		s.told = true
-		s.tell(format, args...)
+	if s.told[format] || errors.Is(err, errGone) {
+		return
 	}
+	if s.told == nil {
+		s.told = make(map[string]bool)
+	}
+	s.told[format] = true
+	s.tell(format, args...)
 }
 
 // ports completes a sentence, if there are any.

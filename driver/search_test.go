@@ -96,11 +96,13 @@ func addrs(texts ...string) (all []netip.Addr) {
 
 // searched is what came of a search.
 type searched struct {
-	mu    sync.Mutex
-	lines []string
-	held  []string // the answer to what was found
-	fail  error
-	ended chan struct{}
+	mu       sync.Mutex
+	lines    []string
+	held     []string // the answer to what was found
+	fail     error
+	noted    netip.Addr // last
+	failNote error
+	ended    chan struct{}
 }
 
 func (s *searched) tell(format string, args ...any) {
@@ -130,6 +132,12 @@ func begin(t *testing.T, l *lan, change func(*search, *searched)) *searched {
 			came.mu.Lock()
 			defer came.mu.Unlock()
 			return came.held, came.fail
+		},
+		note: func(_ context.Context, addr netip.Addr) error {
+			came.mu.Lock()
+			defer came.mu.Unlock()
+			came.noted = addr
+			return came.failNote
 		},
 		tell: came.tell,
 	}
@@ -289,6 +297,61 @@ func TestPortsLeadToNoOtherMachine(t *testing.T) {
 			"The guest's address 192.0.2.5 on bridge br0 is another machine's now, and its ports are not published any more (http, ssh): "+otherMAC+" answers there")
 		time.Sleep(confirmEvery)
 		mustTell(t, "afterwards", came.since())
+	})
+}
+
+// What keeps them from being withdrawn is told, also of a guest whose silence was told.
+func TestPortsThatCannotBeWithdrawnAreToldAndTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own := addrs("192.0.2.5")[0]
+		l := &lan{owners: map[netip.Addr][]string{own: {ownMAC}}}
+		came := begin(t, l, func(s *search, _ *searched) { s.known = own })
+		l.change(func() { delete(l.owners, own) })
+		time.Sleep(2 * searchPatience)
+		if told := came.since(); len(told) != 1 || !strings.Contains(told[0], "has not answered") {
+			t.Errorf("of a guest that is silent it was told %q", told)
+		}
+		came.mu.Lock()
+		came.fail = errors.New("nft does not answer")
+		came.mu.Unlock()
+		l.change(func() { l.owners[own] = []string{otherMAC} })
+		time.Sleep(3 * confirmEvery)
+		told := came.since()
+		events := slices.DeleteFunc(slices.Clone(told), func(line string) bool { return strings.HasPrefix(line, "published") })
+		mustTell(t, "while it fails", events, "The guest's address 192.0.2.5 on bridge br0 is another machine's now ("+otherMAC+
+			" answers there), and its ports may lead there (http, ssh): they cannot be withdrawn, which is tried again: nft does not answer")
+		if len(told) < 3 {
+			t.Errorf("it was tried %d times, want it to be tried again", len(told)-1)
+		}
+		came.mu.Lock()
+		came.fail = nil
+		came.mu.Unlock()
+		time.Sleep(2 * confirmEvery)
+		if told := came.since(); len(told) != 2 || !strings.Contains(told[1], "not published any more (http, ssh)") {
+			t.Errorf("when it does not fail it was told %q", told)
+		}
+	})
+}
+
+// What was noted before, the next plugin would take for true.
+func TestNoteFollowsThePorts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own := addrs("192.0.2.5")[0]
+		l := &lan{owners: map[netip.Addr][]string{own: {otherMAC}}}
+		came := begin(t, l, func(s *search, came *searched) {
+			s.known, came.noted, came.failNote = own, own, errors.New("libvirt is away")
+		})
+		synctest.Wait()
+		came.mu.Lock()
+		came.noted, came.failNote = own, nil // libvirt comes back
+		came.mu.Unlock()
+		time.Sleep(searchEvery)
+		synctest.Wait()
+		came.mu.Lock()
+		defer came.mu.Unlock()
+		if came.noted.IsValid() {
+			t.Errorf("it is noted that the guest is at %s, which is another machine's", came.noted)
+		}
 	})
 }
 

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -37,6 +38,8 @@ type task struct {
 	published []vm.Publication   // nil: not known
 	found     map[string]foundAt // by hardware address
 	finding   bool               // what is published at such an address is being changed
+
+	noted map[string]netip.Addr // by hardware address: the addresses in the VM's note
 }
 
 func newTask(cfg *drivers.TaskConfig, vmName string, started time.Time, network *drivers.DriverNetwork) *task {

@@ -134,6 +134,7 @@ func (t *task) learn(ctx context.Context, host libvirtHost) []sought {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.taps, t.published = append([]vm.Tap{}, taps...), published
+	t.noted = noted
 	search := toBeFound(journal.Interfaces)
 	for _, i := range search {
 		t.noteFound(i.Interface, noted[i.MAC])
