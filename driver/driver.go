@@ -36,6 +36,7 @@ type Driver struct {
 	events  *eventer.Eventer
 	digests image.Digests
 	around  around
+	settled chan struct{} // where some ports lead is known now
 
 	ctx context.Context // of everything that outlives the call that began it
 
@@ -59,6 +60,7 @@ func New(ctx context.Context, version string, logger hclog.Logger) *Driver {
 		logger:  logger,
 		events:  eventer.NewEventer(ctx, logger),
 		around:  realHost(),
+		settled: make(chan struct{}, 1),
 		ctx:     ctx,
 		tasks:   make(map[string]*task),
 

@@ -27,7 +27,12 @@ func (d *Driver) searchAddress(t *task, m *machines, i sought) {
 		vm:    t.vm,
 		of:    i.Interface,
 		own:   i.own,
-		known: t.addressFound(i.Interface),
+		known: i.noted,
+		settle: func(addr netip.Addr) {
+			if t.settle(i.Interface, addr) {
+				d.lookSoon()
+			}
+		},
 		move: func(ctx context.Context, addr netip.Addr) ([]string, error) {
 			return d.publishAt(ctx, t, m, i.Interface, addr)
 		},
@@ -75,6 +80,14 @@ func (d *Driver) publishAt(ctx context.Context, t *task, m *machines, i vm.Inter
 	return held, err
 }
 
+// lookSoon has the upkeep look whether all is as it should be.
+func (d *Driver) lookSoon() {
+	select {
+	case d.settled <- struct{}{}:
+	default: // it is about to
+	}
+}
+
 // noteAgain has the VM's note say where the ports of an interface lead, if it does not
 // yet.
 func (d *Driver) noteAgain(ctx context.Context, t *task, m *machines, i vm.Interface, addr netip.Addr) error {
@@ -110,7 +123,8 @@ func (t *task) noteAt(ctx context.Context, host domains, i vm.Interface, addr ne
 // sought is an interface whose address is to be found.
 type sought struct {
 	vm.Interface
-	own []string // the hardware addresses of the VM's on the same bridge
+	own   []string   // the hardware addresses of the VM's on the same bridge
+	noted netip.Addr // where an earlier plugin has found it; invalid: it has not
 }
 
 // foundAt is an address that a guest was found to have, and what is published there.
@@ -151,14 +165,29 @@ func (t *task) publications() []vm.Publication {
 	for _, mac := range slices.Sorted(maps.Keys(t.found)) {
 		all = append(all, t.found[mac].at...)
 	}
+	for _, mac := range slices.Sorted(maps.Keys(t.unknown)) {
+		all = append(all, asItIs(t.vm, t.unknown[mac])...)
+	}
 	return all
+}
+
+// asItIs is the publication of an interface whose IPv4 address is not known.
+func asItIs(name string, i vm.Interface) []vm.Publication {
+	p := vm.Publication{VM: name, Bridge: i.Bridge, AsItIs: true}
+	for _, port := range i.Ports {
+		if isIPv4(port) {
+			p.Ports = append(p.Ports, port)
+		}
+	}
+	if len(p.Ports) == 0 {
+		return nil
+	}
+	return []vm.Publication{p}
 }
 
 // noteFound is for who holds the lock.
 func (t *task) noteFound(i vm.Interface, addr netip.Addr) {
-	if t.found == nil {
-		t.found = make(map[string]foundAt)
-	}
+	delete(t.unknown, i.MAC)
 	if !addr.IsValid() {
 		delete(t.found, i.MAC)
 		return
@@ -167,11 +196,15 @@ func (t *task) noteFound(i vm.Interface, addr netip.Addr) {
 	t.found[i.MAC] = foundAt{addr, publicationsOf(t.vm, i, addr)}
 }
 
-// addressFound is the address that an interface was found to have; invalid: none.
-func (t *task) addressFound(i vm.Interface) netip.Addr {
+// settle has the ports of an interface be wanted at an address, invalid: nowhere, if
+// they were left as they are until now. It tells whether they were.
+func (t *task) settle(i vm.Interface, addr netip.Addr) (were bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.found[i.MAC].addr
+	if _, were = t.unknown[i.MAC]; were {
+		t.noteFound(i, addr)
+	}
+	return were
 }
 
 // addressesNoted are those that the VM's note has, by hardware address.
@@ -189,18 +222,18 @@ func (t *task) setNoted(all map[string]netip.Addr) {
 	t.noted = all
 }
 
-// wantAt has the ports of an interface be wanted at an address; invalid: nowhere. undo has them be
-// wanted where they were.
+// wantAt has the ports of an interface be wanted at an address; invalid: nowhere. undo
+// has them be wanted where they were.
 func (t *task) wantAt(i vm.Interface, addr netip.Addr) (undo func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	before := maps.Clone(t.found)
+	found, unknown := maps.Clone(t.found), maps.Clone(t.unknown)
 	t.noteFound(i, addr)
 	t.finding = true
 	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.found = before
+		t.found, t.unknown = found, unknown
 	}
 }
 

@@ -65,6 +65,7 @@ type notedPorts struct {
 	noted
 	turn      sync.Mutex
 	published map[string][]vm.Publication // by VM
+	led       []string                    // where ports have led, until ever is asked
 	closed    []string                    // bridges whose doors were to be closed
 }
 
@@ -78,6 +79,9 @@ func (p *notedPorts) CloseDoors(_ context.Context, bridges []string) error {
 func (p *notedPorts) Publish(_ context.Context, name string, all []vm.Publication, _ func(string) bool) ([]portmap.Held, error) {
 	p.turn.Lock()
 	defer p.turn.Unlock()
+	if !slices.Contains(p.all(), name) {
+		p.note(name, nil)
+	}
 	_ = p.remove(name)
 	err := p.add(name)
 	if err == nil {
@@ -92,21 +96,61 @@ func (p *notedPorts) note(name string, all []vm.Publication) {
 	if p.published == nil {
 		p.published = make(map[string][]vm.Publication)
 	}
-	p.published[name] = all
+	var now []vm.Publication
+	for _, of := range all {
+		if of.AsItIs {
+			now = append(now, overlapping(p.published[name], of)...)
+		} else {
+			now = append(now, of)
+		}
+	}
+	p.published[name] = now
+	p.led = append(p.led, waysOf(now)...)
 }
 
-// leads tells where the ports of a VM lead, "http to 192.0.2.5:8000 on br-lan" for one.
+// overlapping are those with one of the ports of another.
+func overlapping(all []vm.Publication, with vm.Publication) (some []vm.Publication) {
+	for _, of := range all {
+		if slices.ContainsFunc(of.Ports, func(p vm.Port) bool { return slices.Contains(with.Ports, p) }) {
+			some = append(some, of)
+		}
+	}
+	return some
+}
+
+// leads tells where the ports of a VM lead, "http to 192.0.2.5:8000 on br-lan" for one,
+// in order.
 func (p *notedPorts) leads(name string) (all []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !slices.Contains(p.names, name) {
 		return nil
 	}
-	for _, of := range p.published[name] {
+	return waysOf(p.published[name])
+}
+
+// ever tells where ports have led since it was asked last.
+func (p *notedPorts) ever() (led []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	led, p.led = p.led, nil
+	return led
+}
+
+// doors are the bridges whose doors were to be closed.
+func (p *notedPorts) doors() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.closed)
+}
+
+func waysOf(published []vm.Publication) (all []string) {
+	for _, of := range published {
 		for _, port := range of.Ports {
 			all = append(all, fmt.Sprintf("%s to %s:%d on %s", port.Label, of.Guest, port.Guest, of.Bridge))
 		}
 	}
+	slices.Sort(all)
 	return all
 }
 
@@ -132,6 +176,7 @@ func (p *notedPorts) Restore(ctx context.Context, wanted func() []vm.Publication
 	for name, all := range want {
 		if !slices.Contains(there, name) {
 			restored = append(restored, portmap.Restored{VM: name})
+			p.note(name, nil)
 			err = errors.Join(err, p.add(name))
 		}
 		p.note(name, all)

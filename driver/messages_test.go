@@ -343,6 +343,13 @@ var toldBySource = map[string]struct {
 		[]any{"192.0.2.5", "br0", ", and its ports are not published any more (http)", takenError("52:54:00:65:43:21")},
 		"Two machines have one address, or the guest's lease went to another.",
 	},
+	"The guest has lost address ": {
+		[]any{
+			"192.0.2.5", "br0", takenError("52:54:00:65:43:21"),
+			", and its ports may lead there still (http), because they cannot be withdrawn; it is tried again", "…",
+		},
+		"What follows is the cause. Who asks for these ports reaches the other machine, as long as that lasts.",
+	},
 	"The guest has address ": {
 		[]any{"192.0.2.5", "br0", "…"}, "What follows is the cause. It is tried again every 2 seconds.",
 	},

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"nomad-driver-virt/bridge"
@@ -57,12 +58,15 @@ type search struct {
 	// returns those that other tasks hold. Where it fails it is asked again; errGone
 	// ends the search.
 	move func(ctx context.Context, addr netip.Addr) (held []string, err error)
+	// settle has the ports lead to an address, if this search was the first to look who
+	// is there. It is called once, after that.
+	settle func(addr netip.Addr)
 	// note has the next plugin know where the ports lead. Where it fails, or has nothing
 	// to do, nothing follows from that: it is called again after each look.
 	note func(ctx context.Context, addr netip.Addr) error
 	tell func(format string, args ...any)
 
-	known   netip.Addr      // where the ports lead; invalid: nowhere
+	known   netip.Addr      // where the ports lead, or may lead before settle; invalid: nowhere
 	since   time.Time       // when the address was confirmed last, or the search began
 	told    map[string]bool // what was told since, by its format
 	gaveUp  bool            // nobody needs to know the address
@@ -78,12 +82,16 @@ type search struct {
 // ends. Of an interface without ports it is told once where it is.
 func (s *search) run(ctx context.Context) {
 	defer s.stopHearing()
+	settle := sync.OnceFunc(func() { s.settle(s.known) })
 	for s.since = time.Now(); ctx.Err() == nil; {
 		seen := s.look(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		err := s.conclude(ctx, seen)
+		if err == nil {
+			settle()
+		}
 		if errors.Is(err, errGone) || errors.Is(s.note(ctx, s.known), errGone) {
 			return
 		}
@@ -130,8 +138,8 @@ func (s *search) conclude(ctx context.Context, seen sight) error {
 		s.tell("The guest's address on bridge %s is %s, as %s says%s", on, seen.addr, seen.by, s.publishedBut(held))
 	case seen.taken != nil:
 		if _, err := s.move(ctx, netip.Addr{}); err != nil {
-			s.tellOnce(err, "The guest's address %s on bridge %s is another machine's now (%s)%s: they cannot be withdrawn, which is tried again: %s",
-				s.known, on, seen.taken, s.ports(", and its ports may lead there (%s)"), short(err))
+			s.tellOnce(err, "The guest has lost address %s on bridge %s to another machine (%s)%s: %s", s.known, on, seen.taken,
+				s.ports(", and its ports may lead there still (%s), because they cannot be withdrawn; it is tried again"), short(err))
 			return err
 		}
 		s.tell("The guest's address %s on bridge %s is another machine's now%s: %s", s.known, on, s.ports(", and its ports are not published any more (%s)"), seen.taken)

@@ -102,6 +102,7 @@ type searched struct {
 	fail     error
 	noted    netip.Addr // last
 	failNote error
+	settled  []netip.Addr
 	ended    chan struct{}
 }
 
@@ -132,6 +133,11 @@ func begin(t *testing.T, l *lan, change func(*search, *searched)) *searched {
 			came.mu.Lock()
 			defer came.mu.Unlock()
 			return came.held, came.fail
+		},
+		settle: func(addr netip.Addr) {
+			came.mu.Lock()
+			defer came.mu.Unlock()
+			came.settled = append(came.settled, addr)
 		},
 		note: func(_ context.Context, addr netip.Addr) error {
 			came.mu.Lock()
@@ -318,8 +324,8 @@ func TestPortsThatCannotBeWithdrawnAreToldAndTriedAgain(t *testing.T) {
 		time.Sleep(3 * confirmEvery)
 		told := came.since()
 		events := slices.DeleteFunc(slices.Clone(told), func(line string) bool { return strings.HasPrefix(line, "published") })
-		mustTell(t, "while it fails", events, "The guest's address 192.0.2.5 on bridge br0 is another machine's now ("+otherMAC+
-			" answers there), and its ports may lead there (http, ssh): they cannot be withdrawn, which is tried again: nft does not answer")
+		mustTell(t, "while it fails", events, "The guest has lost address 192.0.2.5 on bridge br0 to another machine ("+otherMAC+
+			" answers there), and its ports may lead there still (http, ssh), because they cannot be withdrawn; it is tried again: nft does not answer")
 		if len(told) < 3 {
 			t.Errorf("it was tried %d times, want it to be tried again", len(told)-1)
 		}
@@ -413,4 +419,29 @@ func TestSlowAgentIsAskedSeldom(t *testing.T) {
 			t.Errorf("in 4 minutes it was asked %d times, want about once a minute", l.asked)
 		}
 	})
+}
+
+// What an earlier plugin has noted is taken for true when it was looked who is there.
+func TestNotedAddressIsSettledByTheFirstLook(t *testing.T) {
+	own, none := addrs("192.0.2.5")[0], netip.Addr{}
+	for name, test := range map[string]struct {
+		owner string
+		want  netip.Addr
+	}{
+		"the guest's": {ownMAC, own}, "nobody's": {"", own}, "another machine's": {otherMAC, none},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := &lan{owners: map[netip.Addr][]string{}}
+			if test.owner != "" {
+				l.owners[own] = []string{test.owner}
+			}
+			came := begin(t, l, func(s *search, _ *searched) { s.known = own })
+			time.Sleep(2 * confirmEvery)
+			came.mu.Lock()
+			defer came.mu.Unlock()
+			if want := []netip.Addr{test.want}; !slices.Equal(came.settled, want) {
+				t.Errorf("%s is settled as %v, want %v", name, came.settled, want)
+			}
+		})
+	}
 }

@@ -39,11 +39,18 @@ type task struct {
 	found     map[string]foundAt // by hardware address
 	finding   bool               // what is published at such an address is being changed
 
-	noted map[string]netip.Addr // by hardware address: the addresses in the VM's note
+	noted     map[string]netip.Addr   // by hardware address: the addresses in the VM's note
+	unknown   map[string]vm.Interface // by hardware address: whose ports of IPv4 stay as they are, wherever they lead
+	searches  bool                    // for the addresses that are to be found
+	unlearned string                  // what is not known, and why
 }
 
 func newTask(cfg *drivers.TaskConfig, vmName string, started time.Time, network *drivers.DriverNetwork) *task {
-	return &task{cfg: cfg, vm: vmName, started: started, network: network, ended: make(chan struct{}), logged: make(chan struct{})}
+	return &task{
+		cfg: cfg, vm: vmName, started: started, network: network,
+		ended: make(chan struct{}), logged: make(chan struct{}),
+		found: make(map[string]foundAt), unknown: make(map[string]vm.Interface),
+	}
 }
 
 // follow keeps the guest going to the end of the VM, and waits for that. When

@@ -3,15 +3,10 @@ package driver
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"time"
 
-	"github.com/hashicorp/nomad/plugins/drivers"
-
-	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/vm"
 )
@@ -41,11 +36,12 @@ func (d *Driver) keepNetworks(ctx context.Context, m *machines) {
 			return
 		case <-time.After(next):
 		case <-changes:
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(upkeepAfter):
-			}
+			wait(ctx, upkeepAfter)
+		case <-d.settled:
+			wait(ctx, upkeepAfter)
+		}
+		if ctx.Err() != nil {
+			return
 		}
 		d.upkeep(ctx, m)
 	}
@@ -58,7 +54,12 @@ func (d *Driver) upkeep(ctx context.Context, m *machines) {
 	tasks := make(map[string]*task) // by VM
 	for _, t := range d.onNetwork() {
 		tasks[t.vm] = t
-		for _, i := range t.learn(ctx, m.host) {
+		search, err := t.learn(ctx, m.host)
+		if t.isNews(err) {
+			d.logger.Warn("not all is known of what a VM has on the host's network; its ports stay as they are as far as that goes, and it is tried again",
+				"vm", t.vm, "error", err)
+		}
+		for _, i := range search {
 			go d.searchAddress(t, m, i)
 		}
 		for _, tap := range t.tapsOf() {
@@ -115,77 +116,6 @@ func (d *Driver) isGone(ctx context.Context, m *machines, name string) bool {
 	return errors.Is(err, hypervisor.ErrNoDomain)
 }
 
-// learn finds out what the VM has on the host's network, if that is not known. It
-// returns the interfaces whose addresses are to be found, once.
-func (t *task) learn(ctx context.Context, host libvirtHost) []sought {
-	t.mu.Lock()
-	known, published := t.taps != nil, t.published
-	t.mu.Unlock()
-	if known {
-		return nil
-	}
-	taps, journal, noted, err := readNetwork(ctx, host, t.vm)
-	if err == nil && published == nil {
-		published, err = t.publishes(ctx, host, journal, taps)
-	}
-	if err != nil {
-		return nil // libvirt is away, or the VM is: it is tried again
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.taps, t.published = append([]vm.Tap{}, taps...), published
-	t.noted = noted
-	search := toBeFound(journal.Interfaces)
-	for _, i := range search {
-		t.noteFound(i.Interface, noted[i.MAC])
-	}
-	return search
-}
-
-func readNetwork(ctx context.Context, host libvirtHost, name string) (
-	taps []vm.Tap, journal domxml.Journal, noted map[string]netip.Addr, err error,
-) {
-	if taps, err = host.Taps(ctx, name); err != nil {
-		return nil, journal, nil, err
-	}
-	if journal, err = host.Journal(ctx, name); err != nil {
-		return nil, journal, nil, err
-	}
-	noted, err = host.AddressesNoted(ctx, name)
-	return taps, journal, noted, err
-}
-
-// publishes is what a task publishes that was started by a plugin before this one,
-// by what its domain says, what Nomad keeps of it, and what is reserved.
-func (t *task) publishes(ctx context.Context, host libvirtHost, journal domxml.Journal, taps []vm.Tap) ([]vm.Publication, error) {
-	facts, err := host.Facts(ctx, "", "")
-	if err != nil {
-		return nil, err
-	}
-	var all []vm.Publication
-	isFirst := true
-	for _, i := range journal.Interfaces {
-		guest := i.Address.Addr()
-		if !guest.IsValid() && isFirst && t.network != nil {
-			guest, _ = netip.ParseAddr(t.network.IP) // Nomad is told of the first bridge's
-		}
-		if !guest.IsValid() {
-			guest = reservedFor(facts.Networks, i)
-		}
-		isFirst = isFirst && i.Bridge == ""
-		if !guest.IsValid() && i.Network != "" && slices.ContainsFunc(i.Ports, isIPv4) {
-			// Its network does not run, for one. What is published is better left alone.
-			return nil, fmt.Errorf("the address of VM %s in network %s is not known", t.vm, i.Network)
-		}
-		all = append(all, publicationsOf(t.vm, i, guest)...)
-	}
-	tellsBridges := func(i vm.Interface) bool { return i.Bridge != "" }
-	if all == nil && !slices.ContainsFunc(journal.Interfaces, tellsBridges) {
-		all = publishedBefore(t.cfg, t.vm, t.network, taps)
-	}
-	return all, nil
-}
-
 func (t *task) tapsOf() []vm.Tap {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -196,33 +126,4 @@ func (t *task) isDestroyed() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.destroyed
-}
-
-// publishedBefore is what a task publishes whose domain does not say that, because
-// an earlier version made it, by what Nomad keeps of it and what libvirt tells.
-func publishedBefore(cfg *drivers.TaskConfig, name string, network *drivers.DriverNetwork, taps []vm.Tap) []vm.Publication {
-	if network == nil || len(taps) == 0 || cfg.Resources == nil || cfg.Resources.Ports == nil {
-		return nil
-	}
-	guest, err := netip.ParseAddr(network.IP)
-	if err != nil {
-		return nil
-	}
-	p := vm.Publication{VM: name, Bridge: taps[0].Bridge, Guest: guest}
-	for _, allocated := range *cfg.Resources.Ports {
-		port, is := network.PortMap[allocated.Label]
-		host, err := netip.ParseAddr(allocated.HostIP)
-		if !is || err != nil {
-			continue
-		}
-		p.Ports = append(p.Ports, vm.Port{
-			Label: allocated.Label,
-			Host:  netip.AddrPortFrom(host, uint16(allocated.Value)),
-			Guest: uint16(port),
-		})
-	}
-	if len(p.Ports) == 0 {
-		return nil
-	}
-	return []vm.Publication{p}
 }

@@ -2,6 +2,8 @@ package hypervisor
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -9,6 +11,9 @@ import (
 
 	"nomad-driver-virt/domxml"
 )
+
+// ErrBadNote says that a note is there and cannot be read: somebody has edited it.
+var ErrBadNote = errors.New("the note cannot be read")
 
 // NoteStop writes into a domain that runs that it is being stopped, and until when
 // it has to have shut down: for whoever has to go on with that.
@@ -41,13 +46,18 @@ func (h *Host) NoteAddresses(ctx context.Context, name string, found map[string]
 	return h.note(ctx, "noting the addresses of domain", name, "address", domxml.AddressURI, note)
 }
 
-// AddressesNoted returns what NoteAddresses has noted; none if it has not.
+// AddressesNoted returns what NoteAddresses has noted; none if it has not. It is
+// ErrBadNote where that is something else.
 func (h *Host) AddressesNoted(ctx context.Context, name string) (map[string]netip.Addr, error) {
 	note, err := h.noted(ctx, name, domxml.AddressURI)
 	if note == "" || err != nil {
 		return nil, err
 	}
-	return domxml.ParseAddressNote(note)
+	found, err := domxml.ParseAddressNote(note)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadNote, err)
+	}
+	return found, nil
 }
 
 func (h *Host) note(ctx context.Context, doing, name, key, uri, note string) error {

@@ -101,6 +101,7 @@ func (t *Table) change(ctx context.Context, name string, own published, mayHold 
 // changeKnown is change where it is known what the kernel holds. Where the change is
 // not made, it is not known any more.
 func (t *Table) changeKnown(ctx context.Context, name string, own published, mayHold func(string) bool) ([]Held, error) {
+	own = t.all.asItIs(name, own)
 	free, held := t.all.split(name, own, mayHold, isTaken)
 	if err := t.all.conflict(name, free); err != nil {
 		t.all = nil

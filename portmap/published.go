@@ -25,10 +25,10 @@ func both(host netip.AddrPort) [2]port { return [2]port{{host, "tcp"}, {host, "u
 // target is where a published port leads, and whose it is.
 type target struct {
 	VM     string
-	Label  string // of the port, as far as a comment holds it
-	Bridge string // that the guest is on
-	Guest  netip.AddrPort
-	Beside bool // it gives way to other VMs
+	Label  string         // of the port, as far as a comment holds it
+	Bridge string         // that the guest is on
+	Guest  netip.AddrPort // none, of what is wanted: what is published is left as it is
+	Beside bool           // it gives way to other VMs
 }
 
 // published is what is published: on the host, or by one VM of it.
@@ -66,6 +66,9 @@ func (p published) add(of vm.Publication) error {
 			Guest:  netip.AddrPortFrom(of.Guest.Unmap(), q.Guest),
 			Beside: q.Beside,
 		}
+		if of.AsItIs {
+			t.Guest = netip.AddrPort{}
+		}
 		t.Label = t.shortLabel(q.Label)
 		host := netip.AddrPortFrom(q.Host.Addr().Unmap(), q.Host.Port())
 		for _, k := range both(host) {
@@ -90,17 +93,14 @@ func validate(p vm.Publication) error {
 	if !bridgeName.MatchString(p.Bridge) {
 		return fmt.Errorf("bridge %q: the name must be 1 to 15 of letters, digits, '.', '_' and '-'", p.Bridge)
 	}
-	if err := unicast(p.Guest); err != nil {
+	if err := validGuest(p); err != nil {
 		return fmt.Errorf("guest address %q: %w", p.Guest, err)
-	}
-	if p.Guest.Unmap().IsLoopback() {
-		return fmt.Errorf("guest address %q: must be the guest's on its bridge", p.Guest)
 	}
 	for _, q := range p.Ports {
 		if err := unicast(q.Host.Addr()); err != nil {
 			return fmt.Errorf("port %q: host address %q: %w", q.Label, q.Host.Addr(), err)
 		}
-		if q.Host.Addr().Unmap().Is4() != p.Guest.Unmap().Is4() {
+		if !p.AsItIs && q.Host.Addr().Unmap().Is4() != p.Guest.Unmap().Is4() {
 			return fmt.Errorf("port %q: host address %s cannot lead to %s: both have to be IPv4, or IPv6", q.Label, q.Host.Addr(), p.Guest)
 		}
 		if q.Host.Port() == 0 {
@@ -111,6 +111,16 @@ func validate(p vm.Publication) error {
 		}
 	}
 	return nil
+}
+
+func validGuest(p vm.Publication) error {
+	switch {
+	case p.AsItIs:
+		return nil
+	case p.Guest.Unmap().IsLoopback():
+		return fmt.Errorf("must be the guest's on its bridge")
+	}
+	return unicast(p.Guest)
 }
 
 // unicast refuses what is not the address of one machine, which others can reach; of
@@ -138,6 +148,23 @@ func (p published) of(name string) published {
 		}
 	}
 	return own
+}
+
+// asItIs returns own with what the VM publishes already, if anything, where it is not
+// known where that is to lead.
+func (p published) asItIs(name string, own published) published {
+	after := maps.Clone(own)
+	for k, t := range own {
+		if t.Guest.IsValid() {
+			continue
+		}
+		if is := p[k]; is.VM == name {
+			after[k] = is
+		} else {
+			delete(after, k)
+		}
+	}
+	return after
 }
 
 // publishedEach returns what VMs publish, by their names. An error tells of what

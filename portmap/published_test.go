@@ -1,6 +1,7 @@
 package portmap
 
 import (
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
@@ -122,6 +123,24 @@ func TestWhatCannotBePublishedIsRefused(t *testing.T) {
 		c.change(&p)
 		if _, err := publishedBy(p); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error is %v, want one with %q", c.what, err, c.want)
+		}
+	}
+}
+
+func TestWhatIsNotKnownIsLeftAsItIs(t *testing.T) {
+	p := webPorts()
+	there := mustPublish(t, p)
+	other := mustPublish(t, dbPort())
+	p.Guest, p.AsItIs = netip.Addr{}, true
+	own := mustPublish(t, p)
+	maps.Copy(own, other)
+	for what, c := range map[string]struct{ there, want published }{
+		"what is published":             {there, there.with(nil, other)},
+		"what is not published":         {nil, other},
+		"what another VM has published": {mustPublish(t, vm.Publication{VM: "b", Bridge: p.Bridge, Guest: webPorts().Guest, Ports: p.Ports}), other},
+	} {
+		if diff := cmp.Diff(c.want, c.there.asItIs("web-5a6e215e", own), compare); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
 		}
 	}
 }

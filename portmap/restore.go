@@ -70,6 +70,9 @@ func (t *Table) restoreRules(ctx context.Context, areBroken, areWritten bool) er
 // remembered. It ends early where it is not known any more what the kernel holds.
 func (t *Table) restoreEach(ctx context.Context, want []vm.Publication, had published, gone func(name string) bool) ([]Restored, error) {
 	owns, err := publishedEach(want)
+	for name, own := range owns {
+		owns[name] = t.all.asItIs(name, own)
+	}
 	errs := []error{err}
 	var restored []Restored
 	replace := func(name string, own published, tookOver bool) (goesOn bool) {

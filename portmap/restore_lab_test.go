@@ -258,3 +258,21 @@ func TestDoorThatAnotherVMNeedsStaysOpen(t *testing.T) {
 		})
 	}
 }
+
+func TestPortsOfWhichNothingIsKnownAreLeftAsTheyAre(t *testing.T) {
+	table := newTable(t, "a")
+	known, unknown := publication("a", "one", "10.99.0.2:20000"), publication("a", "two", "10.99.0.2:20001")
+	mustDo(t, publishAll(t, table, known, unknown))
+	unknown.AsItIs = true
+	for what, as := range map[string]*Table{"this process": table, "the next process": New()} {
+		if restored := restore(t, as, known, unknown); restored != nil {
+			t.Errorf("%s: %v were put right, and nothing was wrong", what, restored)
+		}
+		mustDo(t, publishAll(t, as, known, unknown))
+		mustAnswer(t, "far", "10.99.0.2:20001", "two 10.99.0.1")
+	}
+	must(t, "nft flush map inet nomad_virt ports")
+	restore(t, table, known, unknown)
+	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
+	mustRefuse(t, "far", "10.99.0.2:20001")
+}

@@ -224,6 +224,9 @@ type Publication struct {
 	Bridge string     // the host's bridge that the guest is on
 	Guest  netip.Addr // the guest's address
 	Ports  []Port
+	// AsItIs leaves what the VM publishes at these addresses of the host as it is: it is
+	// not known where it is to lead, and Guest says nothing.
+	AsItIs bool
 }
 
 // ShareType is how a host directory is shown to a guest.
