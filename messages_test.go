@@ -71,6 +71,7 @@ var explained = map[string]string{
 	"VM … was destroyed, and libvirt still":          "QEMU does not end, as when its storage does not answer. `virsh list` shows the VM; `virsh destroy VM` ends it once that answers.",
 	"by 9p the guest would miss":                     "See [directories of the allocation](apparmor.md#directories-of-the-allocation). `doctor` tells how it is on a host.",
 	"no host and port":                               "A monitor of a Ceph pool is to be `address:port`; `storage_pools` of the plugin's configuration names them.",
+	"it was not done within …":                       "A program that publishes ports (`nft`, `iptables`) hangs, or the host is overloaded.",
 	"the note cannot be read":                        "In the agent's log: somebody has edited the domain's metadata. The guest's address is looked for anew.",
 	"the VM is gone":                                 "It was removed while its guest's address was looked for. Nothing is to be done.",
 	"… is not supported by this driver; leave":       "Said by `validate` of a group's `network` block. `mode = \"bridge\"` and others make a network namespace for processes, which no VM is in: it has interfaces of its own.",

@@ -25,7 +25,7 @@ func (t *Table) openDoor(bridge string, open bool) error {
 // what this process has opened. Where somebody has taken the table away while no
 // process was there, only the VM's own record tells, and no guard is left.
 func (t *Table) CloseDoors(ctx context.Context, bridges []string) error {
-	done, err := t.take(ctx)
+	ctx, done, err := t.take(ctx)
 	if err != nil {
 		return err
 	}

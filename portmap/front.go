@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // A front is a chain of somebody else's through which forwarded packets go, and in
@@ -67,7 +69,7 @@ func (f family) close(ctx context.Context) error {
 type iptablesFront struct{ program string }
 
 func (f iptablesFront) letIn(ctx context.Context, on bool) error {
-	rules, err := run(ctx, "", f.program, "-w", "-S", "FORWARD")
+	rules, err := f.run(ctx, "-S", "FORWARD")
 	var exit *exec.ExitError
 	const noTable = 3 // exit status, of a kernel that has none
 	if errors.Is(err, exec.ErrNotFound) || errors.As(err, &exit) && exit.ExitCode() == noTable {
@@ -92,12 +94,44 @@ func (f iptablesFront) letIn(ctx context.Context, on bool) error {
 }
 
 func (f iptablesFront) change(ctx context.Context, how string) error {
-	_, err := run(ctx, "", f.program, "-w", how, "FORWARD",
+	_, err := f.run(ctx, how, "FORWARD",
 		"-m", "connmark", "--mark", fmt.Sprintf("%#x/%#x", ourMark, ourMark),
 		"-m", "conntrack", "--ctstate", "DNAT",
 		"-m", "comment", "--comment", comment,
 		"-j", "ACCEPT")
 	return err
+}
+
+// iptables of the older kind has one lock, which it holds for moments. Who waits for it
+// keeps the turn to use the table.
+const (
+	lockFile     = "/run/xtables.lock"
+	lockPatience = 10 * time.Second
+)
+
+// lockedError says that another program holds the lock.
+type lockedError struct {
+	program string
+	said    error
+}
+
+func (e lockedError) Error() string {
+	return fmt.Sprintf("%s waited %s for the lock %s, which another program holds (fuser -v %[3]s tells which): %s",
+		e.program, lockPatience, lockFile, e.said)
+}
+
+func (e lockedError) Unwrap() error { return e.said }
+
+// run runs the program, which waits for its lock.
+func (f iptablesFront) run(ctx context.Context, args ...string) ([]byte, error) {
+	seconds := strconv.Itoa(int(lockPatience.Seconds()))
+	out, err := run(ctx, "", f.program, append([]string{"-w", seconds}, args...)...)
+	var exit *exec.ExitError
+	const resourceProblem = 4 // exit status
+	if errors.As(err, &exit) && exit.ExitCode() == resourceProblem && strings.Contains(err.Error(), "xtables") {
+		return nil, lockedError{f.program, err}
+	}
+	return out, err
 }
 
 // mayRefuse tells whether a chain has anything that may refuse a packet: of one as

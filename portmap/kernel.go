@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -227,11 +228,15 @@ func run(ctx context.Context, input, program string, args ...string) ([]byte, er
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C") // its messages are read
 	cmd.Stdin = strings.NewReader(input)
+	cmd.WaitDelay = time.Second // where a child of its own holds its output
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
 	out, err := cmd.Output()
 	if errors.Is(err, exec.ErrNotFound) {
 		return nil, fmt.Errorf("%w: install it, published ports need it", err)
+	}
+	if err != nil && ctx.Err() != nil { // which has killed it
+		return nil, fmt.Errorf("%s %s: %w", program, strings.Join(args, " "), context.Cause(ctx))
 	}
 	if err != nil {
 		first, _, _ := strings.Cut(strings.TrimSpace(complaint.String()), "\n")

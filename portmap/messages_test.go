@@ -1,6 +1,7 @@
 package portmap
 
 import (
+	"errors"
 	"net/netip"
 	"testing"
 
@@ -27,6 +28,7 @@ func TestMessagesOfPorts(t *testing.T) {
 	twice.Ports[0].Host = twice.Ports[1].Host
 	_, err := publishedBy(twice)
 	add(err, "")
+	add(lockedError{"iptables", errors.New("…")}, "iptables' own lock. What holds it for so long is a program that hangs, as a rule.")
 	t.Setenv("PATH", t.TempDir())
 	add(publish(t, New(), webPorts()), "Debian has it in `nftables`. The rule for libvirt's own firewall takes `iptables`.")
 	doctest.Page(t, "../docs/messages.md", *update, doctest.Section{Name: "messages of ports", Text: doctest.Messages(all)})

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"os/exec"
+	"time"
 
 	"nomad-driver-virt/vm"
 )
@@ -24,8 +25,13 @@ type Table struct {
 	adopted bool            // there is no table of an earlier version any more
 	form    string          // of the table as it was written last, but for its elements; "": not known
 
+	within time.Duration                  // changeWithin, unless a test is in a hurry
 	forget func(old, own published) error // forgetFlows, unless a test has it fail
 }
+
+// changeWithin bounds a change from when it has its turn: a program that hangs is not to
+// keep all others from theirs.
+const changeWithin = 30 * time.Second
 
 // New returns the host's table. It asks the kernel nothing yet.
 func New() *Table {
@@ -34,6 +40,7 @@ func New() *Table {
 		waits:  make(map[string]bool),
 		doors:  make(map[string]bool),
 		fronts: make(map[string]bool),
+		within: changeWithin,
 		forget: forgetFlows,
 	}
 }
@@ -79,7 +86,7 @@ func (t *Table) Withdraw(ctx context.Context, name string) error {
 // have changed the kernel's, so the kernel is asked, and the change tried again,
 // unless it was made and the failure is of what comes after.
 func (t *Table) change(ctx context.Context, name string, own published, mayHold func(string) bool) ([]Held, error) {
-	done, err := t.take(ctx)
+	ctx, done, err := t.take(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -88,8 +95,9 @@ func (t *Table) change(ctx context.Context, name string, own published, mayHold 
 		if len(own) == 0 && len(t.all.of(name)) == 0 {
 			return nil, nil
 		}
-		if held, err := t.changeKnown(ctx, name, own, mayHold); t.all != nil {
-			return held, err
+		held, err := t.changeKnown(ctx, name, own, mayHold)
+		if t.all != nil || ctx.Err() != nil || errors.As(err, new(lockedError)) {
+			return held, err // once more is no better
 		}
 	}
 	if t.all, err = t.load(ctx); err != nil {
@@ -114,14 +122,18 @@ func (t *Table) changeKnown(ctx context.Context, name string, own published, may
 	return held, err
 }
 
-// take waits for the turn to use the table, which the function that it returns
-// gives up.
-func (t *Table) take(ctx context.Context) (done func(), err error) {
+// take waits for the turn to use the table, which the function that it returns gives
+// up, and bounds the context from then on.
+func (t *Table) take(ctx context.Context) (within context.Context, done func(), err error) {
 	select {
 	case t.turn <- struct{}{}:
-		return func() { <-t.turn }, nil
+		within, cancel := context.WithTimeoutCause(ctx, t.within, fmt.Errorf("it was not done within %s", t.within))
+		return within, func() {
+			cancel()
+			<-t.turn
+		}, nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	}
 }
 

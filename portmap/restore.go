@@ -26,7 +26,7 @@ type Restored struct {
 // that others hold wait until those have withdrawn them. It returns the VMs whose
 // ports were put right. Where all is as it should be, nothing is written.
 func (t *Table) Restore(ctx context.Context, wanted func() []vm.Publication, gone func(name string) bool) (restored []Restored, err error) {
-	done, err := t.take(ctx)
+	ctx, done, err := t.take(ctx)
 	if err != nil {
 		return nil, err
 	}
