@@ -277,14 +277,21 @@ func (h *Host) connection(ctx context.Context) (*libvirt.Libvirt, error) {
 // callTimeout. The library has no contexts: an answer that comes too late is
 // dropped, and a call that is never answered ends with its connection.
 func call[T any](ctx context.Context, h *Host, asked string, fn func(*libvirt.Libvirt) (T, error)) (T, error) {
+	return callThen(ctx, h, asked, func(_ context.Context, c *libvirt.Libvirt) (T, error) { return fn(c) }, func() {})
+}
+
+// callThen is call. fn has the context of the call, which has ended when that was given
+// up; ended is called when fn has ended, or will not begin.
+func callThen[T any](ctx context.Context, h *Host, asked string, fn func(context.Context, *libvirt.Libvirt) (T, error), ended func()) (T, error) {
+	cancel := func() {}
 	if _, bounded := ctx.Deadline(); !bounded {
-		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, callTimeout)
-		defer cancel()
 	}
+	defer cancel()
 	var zero T
 	client, err := h.connection(ctx)
 	if err != nil {
+		ended()
 		return zero, fmt.Errorf("%s: %w", asked, err)
 	}
 	type answer struct {
@@ -293,7 +300,8 @@ func call[T any](ctx context.Context, h *Host, asked string, fn func(*libvirt.Li
 	}
 	answers := make(chan answer, 1)
 	go func() {
-		value, err := fn(client)
+		defer ended()
+		value, err := fn(ctx, client)
 		answers <- answer{value, err}
 	}()
 	select {

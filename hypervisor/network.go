@@ -94,9 +94,7 @@ func (h *Host) Reserve(ctx context.Context, network, mac string, want netip.Addr
 }
 
 func (h *Host) reserve(ctx context.Context, network string, host domxml.DHCPHost) error {
-	h.updating.Lock()
-	defer h.updating.Unlock()
-	return do(ctx, h, fmt.Sprintf("reserving address %s in network %s", host.Addr, network), func(c *libvirt.Libvirt) error {
+	return h.update(ctx, fmt.Sprintf("reserving address %s in network %s", host.Addr, network), func(ctx context.Context, c *libvirt.Libvirt) error {
 		n, err := c.NetworkLookupByName(network)
 		if err != nil {
 			return err
@@ -112,16 +110,28 @@ func (h *Host) reserve(ctx context.Context, network string, host domxml.DHCPHost
 		if err != nil || lacking == 0 {
 			return err
 		}
+		if err := ctx.Err(); err != nil { // nobody waits for it any more
+			return err
+		}
 		return updateHost(c, n, libvirt.NetworkUpdateCommandAddLast, host, lacking)
 	})
+}
+
+// update has libvirt change a network. The next change waits until this one is over for
+// libvirt, too: one that was given up may be carried out still, and the next one may be
+// what undoes it.
+func (h *Host) update(ctx context.Context, asked string, fn func(context.Context, *libvirt.Libvirt) error) error {
+	h.updating.Lock()
+	_, err := callThen(ctx, h, asked, func(ctx context.Context, c *libvirt.Libvirt) (struct{}, error) {
+		return struct{}{}, fn(ctx, c)
+	}, h.updating.Unlock)
+	return err
 }
 
 // Release gives up what Reserve reserved for a hardware address. Where nothing
 // is reserved, or the network is gone, that is no error.
 func (h *Host) Release(ctx context.Context, network, mac string) error {
-	h.updating.Lock()
-	defer h.updating.Unlock()
-	err := do(ctx, h, "releasing an address of network "+network, func(c *libvirt.Libvirt) error {
+	err := h.update(ctx, "releasing an address of network "+network, func(_ context.Context, c *libvirt.Libvirt) error {
 		n, err := c.NetworkLookupByName(network)
 		if err != nil {
 			return err

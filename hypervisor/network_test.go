@@ -1,10 +1,15 @@
 package hypervisor
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/digitalocean/go-libvirt"
 
 	"nomad-driver-virt/domxml"
 )
@@ -144,5 +149,52 @@ func TestAddressThatIsAskedForIsNobodyElses(t *testing.T) {
 	n.Hosts = []domxml.DHCPHost{{MAC: ours, Addr: addr("192.168.122.3")}}
 	if _, err := chooseAddress(n, nil, ours, addr("192.168.122.50")); err == nil || !strings.Contains(err.Error(), "192.168.122.3 is reserved") {
 		t.Errorf("another address is reserved for it: error %v", err)
+	}
+}
+
+// A reservation that was given up is carried out before what releases it, or not at all.
+func TestChangeOfANetworkWaitsForTheOneBefore(t *testing.T) {
+	h, err := New("qemu:///system")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.set(libvirt.NewWithDialer(dialed{}), nil) // nothing is asked of it
+	answer, gaveUp := make(chan struct{}), make(chan error, 1)
+	err = h.update(within(t, 20*time.Millisecond), "reserving", func(ctx context.Context, _ *libvirt.Libvirt) error {
+		<-answer
+		gaveUp <- ctx.Err()
+		return nil
+	})
+	mustSay(t, err, "reserving: libvirt did not answer")
+	released := make(chan struct{})
+	go func() {
+		defer close(released)
+		_ = h.update(t.Context(), "releasing", func(context.Context, *libvirt.Libvirt) error { return nil })
+	}()
+	select {
+	case <-released:
+		t.Error("the release did not wait for the reservation before it")
+	case <-time.After(100 * time.Millisecond):
+	}
+	close(answer)
+	if err := <-gaveUp; err == nil {
+		t.Error("the reservation is not told that it was given up")
+	}
+	select {
+	case <-released:
+	case <-within(t, 5*time.Second).Done():
+		t.Error("the release still waits")
+	}
+}
+
+func TestChangeOfANetworkThatCannotBeginLetsTheNextOne(t *testing.T) {
+	h, err := New("qemu:///system")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.set(nil, errors.New("libvirt is away"))
+	for range 2 {
+		err := h.update(within(t, 5*time.Second), "reserving", func(context.Context, *libvirt.Libvirt) error { return nil })
+		mustSay(t, err, "reserving: libvirt is away")
 	}
 }
