@@ -92,7 +92,16 @@ func portsBeside(r request, chosen []vm.Port) (all []vm.Port) {
 // reachesNoFurther tells whether an IPv6 address is known to no more of the world than
 // an IPv4 address: who chose a private network for a port has not asked for the
 // internet.
-func reachesNoFurther(ipv6, ipv4 netip.Addr) bool { return ipv6.IsPrivate() || !ipv4.IsPrivate() }
+func reachesNoFurther(ipv6, ipv4 netip.Addr) bool { return ipv6.IsPrivate() || isOfTheWorld(ipv4) }
+
+// sharedByCarriers are the addresses behind a provider's NAT (RFC 6598), which overlay
+// networks use as well.
+var sharedByCarriers = netip.MustParsePrefix("100.64.0.0/10")
+
+// isOfTheWorld tells whether an IPv4 address is none of a private network, or of a link.
+func isOfTheWorld(ipv4 netip.Addr) bool {
+	return !ipv4.IsPrivate() && !ipv4.IsLinkLocalUnicast() && !ipv4.IsLoopback() && !sharedByCarriers.Contains(ipv4)
+}
 
 // publicationsOf are what a VM publishes from an interface with this IPv4 address: one
 // for each version of IP.

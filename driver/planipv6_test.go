@@ -84,19 +84,35 @@ func TestPortsArePublishedOnBothVersions(t *testing.T) {
 
 // Who chose a private network for a port has not asked for the internet.
 func TestPortsBesideReachNoFurther(t *testing.T) {
-	r := onDualNetwork(t, `ports = ["http"]`)
-	(*r.nomad.Resources.Ports)[0].HostIP = "10.1.2.3"
-	for k := range r.links {
-		if len(r.links[k].Addrs) > 0 {
-			r.links[k].Addrs[0] = netip.MustParseAddr("10.1.2.3")
-		}
-	}
-	var got []string
-	for _, p := range mustPlan(t, r).Interfaces[0].Ports {
-		got = append(got, p.Host.String())
-	}
-	if want := []string{"10.1.2.3:25000", "[fd99::2]:25000"}; !slices.Equal(got, want) {
-		t.Errorf("published on %q, want %q: 2001:db8::10 is known to the world", got, want)
+	const public, private = "[2001:db8::10]:25000", "[fd99::2]:25000"
+	for chosen, beside := range map[string][]string{
+		"192.0.2.10":      {public, private},
+		"100.63.255.255":  {public, private},
+		"100.128.0.1":     {public, private},
+		"169.253.255.255": {public, private},
+		"10.1.2.3":        {private},
+		"172.16.0.1":      {private},
+		"192.168.1.1":     {private},
+		"100.64.0.1":      {private},
+		"100.127.255.255": {private},
+		"169.254.1.1":     {private},
+	} {
+		t.Run(chosen, func(t *testing.T) {
+			r := onDualNetwork(t, `ports = ["http"]`)
+			(*r.nomad.Resources.Ports)[0].HostIP = chosen
+			for k := range r.links {
+				if len(r.links[k].Addrs) > 0 {
+					r.links[k].Addrs[0] = netip.MustParseAddr(chosen)
+				}
+			}
+			var got []string
+			for _, p := range mustPlan(t, r).Interfaces[0].Ports {
+				got = append(got, p.Host.String())
+			}
+			if want := append([]string{chosen + ":25000"}, beside...); !slices.Equal(got, want) {
+				t.Errorf("published on %q, want %q", got, want)
+			}
+		})
 	}
 }
 
