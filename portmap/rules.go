@@ -13,7 +13,7 @@ const (
 
 	// Bits of the conntrack mark.
 	ourMark     = 0x80  // to a published port, rather than forwarded by somebody else
-	hairpinMark = 0x100 // from one guest of a bridge to another, by the host's address
+	hairpinMark = 0x100 // over a bridge to a guest on it, by the host's address
 )
 
 // String is the port as the key of an element.
@@ -84,8 +84,9 @@ const deleteTable = "add table inet " + tableName + "\ndelete table inet " + tab
 // every new connection, and those that are not translated lose the mark again.
 // (A map cannot be asked whether it holds a key without using the value.)
 //
-// Between guests of one bridge, replies would not come back through the host:
-// such connections are masqueraded. They are told in prerouting, because in
+// What comes over a bridge for a guest of the same bridge is masqueraded, whoever sent
+// it: another guest, or a machine beyond the host's network card if that is in the
+// bridge. Replies would go to them past the host. It is told in prerouting, because in
 // postrouting the interface that a packet came in by is not known while
 // br_netfilter has bridged packets go through these chains.
 //
