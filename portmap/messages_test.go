@@ -23,7 +23,7 @@ func TestMessagesOfPorts(t *testing.T) {
 		Ports: []vm.Port{{Label: "www", Host: netip.MustParseAddrPort("10.99.0.2:8080"), Guest: 80}},
 	})
 	add(mustPublish(t, webPorts()).conflict("late-00000002", own),
-		"`nft list table ip nomad_virt` has what is published. A VM of a task that is gone goes within `remove_orphans_after`.")
+		"`nft list table inet nomad_virt` has what is published. A VM of a task that is gone goes within `remove_orphans_after`.")
 	twice := webPorts()
 	twice.Ports[0].Host = twice.Ports[1].Host
 	_, err := publishedBy(twice)
