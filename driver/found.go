@@ -227,13 +227,16 @@ func (t *task) setNoted(all map[string]netip.Addr) {
 func (t *task) wantAt(i vm.Interface, addr netip.Addr) (undo func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	found, unknown := maps.Clone(t.found), maps.Clone(t.unknown)
+	found, unknown := t.found[i.MAC], t.unknown[i.MAC]
 	t.noteFound(i, addr)
 	t.finding = true
 	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.found, t.unknown = found, unknown
+		t.noteFound(i, found.addr)
+		if unknown.MAC != "" {
+			t.unknown[i.MAC] = unknown
+		}
 	}
 }
 

@@ -130,6 +130,9 @@ func (s *search) conclude(ctx context.Context, seen sight) error {
 		s.since, s.told = time.Now(), nil
 	case seen.addr.IsValid():
 		held, err := s.move(ctx, seen.addr)
+		if err != nil && seen.taken != nil {
+			err = errors.Join(err, s.lose(ctx, seen.taken)) // whatever keeps them from the new address
+		}
 		if err != nil {
 			s.tellOnce(err, "The guest has address %s on bridge %s, but its ports cannot be published: %s", seen.addr, on, short(err))
 			return err
@@ -137,13 +140,7 @@ func (s *search) conclude(ctx context.Context, seen sight) error {
 		s.known, s.since, s.told = seen.addr, time.Now(), nil
 		s.tell("The guest's address on bridge %s is %s, as %s says%s", on, seen.addr, seen.by, s.publishedBut(held))
 	case seen.taken != nil:
-		if _, err := s.move(ctx, netip.Addr{}); err != nil {
-			s.tellOnce(err, "The guest has lost address %s on bridge %s to another machine (%s)%s: %s", s.known, on, seen.taken,
-				s.ports(", and its ports may lead there still (%s), because they cannot be withdrawn; it is tried again"), short(err))
-			return err
-		}
-		s.tell("The guest's address %s on bridge %s is another machine's now%s: %s", s.known, on, s.ports(", and its ports are not published any more (%s)"), seen.taken)
-		s.known, s.since, s.told = netip.Addr{}, time.Now(), nil
+		return s.lose(ctx, seen.taken)
 	case time.Since(s.since) < searchPatience:
 	case s.known.IsValid():
 		s.tellOnce(nil, "The guest has not answered at %s on bridge %s for %s, where its ports lead (%s): %s",
@@ -155,6 +152,19 @@ func (s *search) conclude(ctx context.Context, seen sight) error {
 			"is there somebody on that bridge who gives the guest an address?",
 			on, searchPatience, s.ports(", and its ports are not published (%s)"), strings.Join(seen.tried, "; "))
 	}
+	return nil
+}
+
+// lose has the ports lead nowhere, because the address is another machine's.
+func (s *search) lose(ctx context.Context, taken error) error {
+	on := s.of.Bridge
+	if _, err := s.move(ctx, netip.Addr{}); err != nil {
+		s.tellOnce(err, "The guest has lost address %s on bridge %s to another machine (%s)%s: %s", s.known, on, taken,
+			s.ports(", and its ports may lead there still (%s), because they cannot be withdrawn; it is tried again"), short(err))
+		return err
+	}
+	s.tell("The guest's address %s on bridge %s is another machine's now%s: %s", s.known, on, s.ports(", and its ports are not published any more (%s)"), taken)
+	s.known, s.since, s.told = netip.Addr{}, time.Now(), nil
 	return nil
 }
 

@@ -339,6 +339,31 @@ func TestPortsThatCannotBeWithdrawnAreToldAndTriedAgain(t *testing.T) {
 	})
 }
 
+// The guest has another address, where its ports cannot be published.
+func TestPortsAreWithdrawnThatCannotFollow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lost, own := addrs("192.0.2.4")[0], addrs("192.0.2.5")[0]
+		l := &lan{
+			owners: map[netip.Addr][]string{lost: {otherMAC}, own: {ownMAC}},
+			agent:  map[string][]netip.Addr{ownMAC: {own}},
+		}
+		came := begin(t, l, func(s *search, came *searched) {
+			s.known = lost
+			s.move = func(_ context.Context, addr netip.Addr) ([]string, error) {
+				if addr.IsValid() {
+					return nil, errors.New("libvirt is away")
+				}
+				came.tell("withdrawn")
+				return nil, nil
+			}
+		})
+		time.Sleep(time.Minute)
+		mustTell(t, "as long as libvirt is away", came.since(), "withdrawn",
+			"The guest's address 192.0.2.4 on bridge br0 is another machine's now, and its ports are not published any more (http, ssh): "+otherMAC+" answers there",
+			"The guest has address 192.0.2.5 on bridge br0, but its ports cannot be published: libvirt is away")
+	})
+}
+
 // What was noted before, the next plugin would take for true.
 func TestNoteFollowsThePorts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
