@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // load reads from the kernel what is published.
@@ -152,35 +151,6 @@ func forwardsIPv6() error {
 			"advertisements, with accept_ra=2 on that interface before)")
 	}
 	return nil
-}
-
-// isTaken tells whether a port beside a chosen one is better left alone: it would
-// answer nobody, or a process of the host has it.
-func isTaken(host netip.AddrPort) bool {
-	return host.Addr().Is6() && forwardsIPv6() != nil ||
-		isBound(host, unix.SOCK_STREAM) || isBound(host, unix.SOCK_DGRAM)
-}
-
-// isBound tells whether a process of the host has a port, or the host the address no
-// longer. It asks by taking the port for a moment, of TCP in a way that does not
-// keep others from it: without listening, and shared with those who allow it.
-func isBound(host netip.AddrPort, kind int) bool {
-	family, addr := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(host.Port()), Addr: host.Addr().As16()})
-	if host.Addr().Is4() {
-		family, addr = unix.AF_INET, &unix.SockaddrInet4{Port: int(host.Port()), Addr: host.Addr().As4()}
-	}
-	socket, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = unix.Close(socket) }()
-	if kind == unix.SOCK_STREAM {
-		err = unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-	}
-	if err == nil {
-		err = unix.Bind(socket, addr)
-	}
-	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL)
 }
 
 // forgetFlows ends the flows whose translation is no longer right: those to

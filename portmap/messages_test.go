@@ -24,6 +24,9 @@ func TestMessagesOfPorts(t *testing.T) {
 	})
 	add(mustPublish(t, webPorts()).conflict("late-00000002", own),
 		"`nft list table inet nomad_virt` has what is published. A VM of a task that is gone goes within `remove_orphans_after`.")
+	add(published{}.served(own, func(port) bool { return true }),
+		"`ss -ltunp` tells which process. The port would be taken from it: each port is published for TCP and for UDP. "+
+			"[`reserved_ports`](https://developer.hashicorp.com/nomad/docs/configuration/client#reserved_ports) is of the client's `reserved` block, and of `host_network`.")
 	twice := webPorts()
 	twice.Ports[0].Host = twice.Ports[1].Host
 	_, err := publishedBy(twice)

@@ -52,7 +52,8 @@ func New() *Table {
 //
 // It fails, and changes nothing, when another VM holds one of them, unless mayHold
 // says of that VM that it may: then the port is left to it, and returned among
-// those that are. Restore publishes them when their holders have withdrawn them.
+// those that are. Restore publishes them when their holders have withdrawn them. It
+// fails as well when a process of the host has a chosen port that no VM has yet.
 func (t *Table) Publish(ctx context.Context, name string, all []vm.Publication, mayHold func(name string) bool) ([]Held, error) {
 	own, err := publishedBy(all...)
 	var held []Held
@@ -113,6 +114,9 @@ func (t *Table) changeKnown(ctx context.Context, name string, own published, may
 	free, held := t.all.split(name, own, mayHold, isTaken)
 	if err := t.all.conflict(name, free); err != nil {
 		t.all = nil
+		return nil, err
+	}
+	if err := t.all.served(free, isServed); err != nil {
 		return nil, err
 	}
 	err := t.replace(ctx, name, free, false)

@@ -86,6 +86,20 @@ func (p published) conflict(name string, own published) error {
 	return nil
 }
 
+// served is the error when a process of the host has a chosen port that no VM has: the
+// process would be cut off by it. isServed is asked of no others.
+func (p published) served(own published, isServed func(port) bool) error {
+	for _, k := range own.ports() {
+		holder, is := p[k]
+		if own[k].Beside || is && !holder.Beside || !isServed(k) {
+			continue
+		}
+		return fmt.Errorf("%s (label %q) is in use by a process of this host: choose another port, "+
+			"or keep it from jobs by reserved_ports in the client's configuration", k.Host, own[k].Label)
+	}
+	return nil
+}
+
 // evicted returns the ports of other VMs that give way to a VM's.
 func (p published) evicted(name string, own published) published {
 	gone := published{}
