@@ -29,8 +29,8 @@ func (d *Driver) searchAddress(t *task, m *machines, i sought) {
 		own:   i.own,
 		known: i.noted,
 		settle: func(addr netip.Addr) {
-			if t.settle(i.Interface, addr) {
-				d.lookSoon()
+			if t.settle(i.Interface, addr) && addr.IsValid() {
+				d.lookSoon() // its ports may be gone
 			}
 		},
 		move: func(ctx context.Context, addr netip.Addr) ([]string, error) {
