@@ -239,7 +239,7 @@ const removeEvery = 15 * time.Second
 
 func (d *Driver) removeLater(m *machines, name string, end end) {
 	defer d.starts(name, "")() // it is no orphan
-	d.logger.Error("a VM could not be removed; it is tried again", "vm", name, "every", removeEvery)
+	d.logger.Error("a VM could not be removed; it is tried again", "vm", name, "every", removeEvery.String())
 	for {
 		select {
 		case <-d.ctx.Done():

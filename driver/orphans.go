@@ -46,7 +46,7 @@ func (d *Driver) removeOrphans(ctx context.Context, m *machines, after time.Dura
 		fresh, over := seen.look(time.Now(), names, after)
 		for _, name := range fresh {
 			d.logger.Warn("a VM of this node belongs to no task; it will be shut down and removed, "+
-				"and its disks are kept for some time", "vm", name, "in", after, "kept", keepOrphans)
+				"and its disks are kept for some time", "vm", name, "in", after.String(), "kept", keepOrphans.String())
 		}
 		for _, name := range over {
 			if d.knows(name) || d.ownNode() == "" { // by now

@@ -43,7 +43,7 @@ func (d *Driver) sweep(ctx context.Context, m *machines) {
 			d.logger.Info("a volume was removed whose time is over", "volume", volume)
 		}
 		if err != nil {
-			d.logger.Warn("volumes whose time is over could not be removed; it is tried again", "every", sweepEvery, "error", err)
+			d.logger.Warn("volumes whose time is over could not be removed; it is tried again", "every", sweepEvery.String(), "error", err)
 		}
 	}
 }

@@ -75,7 +75,7 @@ func (d *Driver) upkeep(ctx context.Context, m *machines) {
 	}
 	restored, err := m.ports.Restore(ctx, d.wanted, func(name string) bool { return d.isGone(ctx, m, name) })
 	if err != nil {
-		d.logger.Warn("published ports may not be as they should be; it is tried again", "every", upkeepEvery, "error", err)
+		d.logger.Warn("published ports may not be as they should be; it is tried again", "every", upkeepEvery.String(), "error", err)
 	}
 	for _, r := range restored {
 		switch t, is := tasks[r.VM]; {

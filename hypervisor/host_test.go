@@ -50,10 +50,21 @@ func keepSilent(_ int32, conn net.Conn) {
 // took to return.
 func run(t *testing.T, uri string) (h *Host, end func() time.Duration) {
 	t.Helper()
+	h = mustNew(t, uri)
+	return h, runHost(t, h)
+}
+
+func mustNew(t *testing.T, uri string) *Host {
+	t.Helper()
 	h, err := New(uri)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return h
+}
+
+func runHost(t *testing.T, h *Host) (end func() time.Duration) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -71,7 +82,7 @@ func run(t *testing.T, uri string) (h *Host, end func() time.Duration) {
 		return time.Since(start)
 	})
 	t.Cleanup(func() { end() })
-	return h, end
+	return end
 }
 
 func within(t *testing.T, limit time.Duration) context.Context {
@@ -117,8 +128,9 @@ func TestWithoutLibvirtHealthSaysSo(t *testing.T) {
 
 func TestLibvirtThatHangsUpIsTriedAgain(t *testing.T) {
 	uri, accepted := fakeLibvirt(t, hangUp)
-	h, _ := run(t, uri)
-	changed := h.Changed()
+	h := mustNew(t, uri)
+	changed := h.Changed() // before it can fail: the same again is no change
+	runHost(t, h)
 	mustSay(t, h.Health(within(t, 5*time.Second)), "libvirt", uri)
 	select {
 	case <-changed:
