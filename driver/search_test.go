@@ -313,7 +313,7 @@ func TestPortsThatCannotBeWithdrawnAreToldAndTriedAgain(t *testing.T) {
 		l := &lan{owners: map[netip.Addr][]string{own: {ownMAC}}}
 		came := begin(t, l, func(s *search, _ *searched) { s.known = own })
 		l.change(func() { delete(l.owners, own) })
-		time.Sleep(2 * searchPatience)
+		time.Sleep(2*searchPatience + time.Second) // between two looks, here and below
 		if told := came.since(); len(told) != 1 || !strings.Contains(told[0], "has not answered") {
 			t.Errorf("of a guest that is silent it was told %q", told)
 		}

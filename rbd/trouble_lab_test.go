@@ -199,7 +199,16 @@ func TestOSDsThatDoNotAnswerAreTold(t *testing.T) {
 		}
 	}
 	send("STOP")
-	t.Cleanup(func() { send("CONT") })
+	t.Cleanup(func() {
+		send("CONT")
+		// One that was away for so long may not trust what it has, and with no other to
+		// ask it waits for ever: it looks anew when it is said to be down.
+		admin(t, "ceph", "osd", "down", "0")
+		eventually(t, 60*time.Second, "the OSD answers", func() bool {
+			_, err := p.List(context.Background())
+			return err == nil
+		})
+	})
 	began := time.Now()
 	_, err := p.List(t.Context())
 	mustBe(t, err, ErrUnreachable, "it does not answer within 30s, though a monitor does")
