@@ -105,29 +105,6 @@ func TestDoctorFindsTheLabWell(t *testing.T) {
 	if after := hostState(t); after != before {
 		t.Errorf("the doctor has changed the host; it was:\n%s\nand is:\n%s", before, after)
 	}
-	readmeShows(t, text)
-}
-
-// readmeShows fails unless the README has the same lines of the doctor, as far as
-// they do not depend on the machine.
-func readmeShows(t *testing.T, text string) {
-	t.Helper()
-	readme, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, block, _ := strings.Cut(string(readme), "$ nomad-driver-virt doctor -config /run/lab/agent.hcl\n")
-	block, _, _ = strings.Cut(block, "```")
-	subjects := func(text string) (all []string) {
-		for line := range strings.Lines(text) {
-			all = append(all, line[:min(len(line), 33)])
-		}
-		return all
-	}
-	got, want := subjects(text), subjects(block)
-	if strings.Join(got, "\n") != strings.Join(want, "\n") {
-		t.Errorf("the README shows:\n%s\nthe doctor says:\n%s", block, text)
-	}
 }
 
 func TestDoctorFindsWhatIsBroken(t *testing.T) {

@@ -152,6 +152,9 @@ address() {
 # shows PATTERN: the commands that were followed last have shown a line like this.
 shows() { grep -Eqx -- "$1" "$STATE/shown" || die "no line like $1 is shown"; }
 
+# verdicts: of the doctor's lines what does not depend on the machine.
+verdicts() { grep -E '^(ok|warning|problem) ' | cut -c 1-32; }
+
 own_sys "$STATE/cgroup"
 hide_kvm "$STATE/dev"
 rm -rf "$logs"
@@ -169,6 +172,7 @@ shows ".* virt-task-[0-9a-f]{8} +running"
 
 # A job that would be refused makes the status 1.
 REPLACED='s/.* validate .*/& \&\& exit 3 || [ $? = 1 ]/' follow "Check a host, and a job" | tee "$STATE/shown"
+diff <(verdicts <README.md) <(verdicts <"$STATE/shown") || die "the README shows another doctor"
 shows "ok +plugin_dir +/opt/nomad/plugins/nomad-driver-virt is this program"
 shows "ok +pool local .*"
 shows "job .*: the driver would refuse it; problems: 3, .*"
