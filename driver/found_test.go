@@ -39,6 +39,15 @@ func (c *client) mustLead(t *testing.T, cfg *drivers.TaskConfig, want ...string)
 	eventually(t, "ports lead "+strings.Join(want, ", "), func() bool { return slices.Equal(c.ports.leads(vmOf(cfg)), want) })
 }
 
+// hasAddress has the guest of a VM be at an address on br-lan, and its agent say so.
+func (c *client) hasAddress(t *testing.T, cfg *drivers.TaskConfig) (own netip.Addr) {
+	t.Helper()
+	mac, own := macOf(cfg.AllocID, cfg.Name, 1), netip.MustParseAddr("192.0.2.5")
+	c.lan.change(func() { c.lan.owners = map[netip.Addr][]string{own: {mac}} })
+	mustDo(t, c.host.Address(vmOf(cfg), map[string][]netip.Addr{mac: {own}}))
+	return own
+}
+
 // The address of a guest on a bridge without a libvirt network is found when the
 // guest has one, and known to the next plugin.
 func TestPortsArePublishedWhenTheAddressIsFound(t *testing.T) {
@@ -51,9 +60,7 @@ func TestPortsArePublishedWhenTheAddressIsFound(t *testing.T) {
 	}
 	c.mustLead(t, cfg, sshLeads)
 
-	mac, own := macOf(cfg.AllocID, cfg.Name, 1), netip.MustParseAddr("192.0.2.5")
-	c.lan.change(func() { c.lan.owners = map[netip.Addr][]string{own: {mac}} })
-	mustDo(t, c.host.Address(vmOf(cfg), map[string][]netip.Addr{mac: {own}}))
+	c.hasAddress(t, cfg)
 	c.changes <- struct{}{}
 	c.mustLead(t, cfg, sshLeads, httpLeads)
 	if e := nextEvent(t, events); !strings.Contains(e.Message, "br-lan is 192.0.2.5, as its agent says; published for it: http") {
@@ -111,9 +118,7 @@ func TestPortsAreTriedAgainAfterAFailedNote(t *testing.T) {
 	p, cfg := c.plugin(t), onLAN(t)
 	p.start(t, cfg)
 	events := p.events(t, cfg)
-	mac, own := macOf(cfg.AllocID, cfg.Name, 1), netip.MustParseAddr("192.0.2.5")
-	c.lan.change(func() { c.lan.owners = map[netip.Addr][]string{own: {mac}} })
-	mustDo(t, c.host.Address(vmOf(cfg), map[string][]netip.Addr{mac: {own}}))
+	c.hasAddress(t, cfg)
 	c.host.Fail("NoteAddresses", errBroken)
 	c.changes <- struct{}{}
 	if e := nextEvent(t, events); !strings.Contains(e.Message, "cannot be published") {
@@ -132,9 +137,7 @@ func TestPortsAreWithdrawnWhileTheHypervisorIsAway(t *testing.T) {
 	c := newClient(t)
 	first, cfg := c.plugin(t), onLAN(t)
 	handle := first.start(t, cfg)
-	mac, own := macOf(cfg.AllocID, cfg.Name, 1), netip.MustParseAddr("192.0.2.5")
-	c.lan.change(func() { c.lan.owners = map[netip.Addr][]string{own: {mac}} })
-	mustDo(t, c.host.Address(vmOf(cfg), map[string][]netip.Addr{mac: {own}}))
+	own := c.hasAddress(t, cfg)
 	c.changes <- struct{}{}
 	c.mustLead(t, cfg, sshLeads, httpLeads)
 	first.kill() // the next one looks at once, and not after half a minute

@@ -69,9 +69,7 @@ func recovered(t *testing.T, c *client) (cfg *drivers.TaskConfig, handle *driver
 	t.Helper()
 	first, cfg := c.plugin(t), onLAN(t)
 	handle = first.start(t, cfg)
-	mac, own := macOf(cfg.AllocID, cfg.Name, 1), netip.MustParseAddr("192.0.2.5")
-	c.lan.change(func() { c.lan.owners = map[netip.Addr][]string{own: {mac}} })
-	mustDo(t, c.host.Address(vmOf(cfg), map[string][]netip.Addr{mac: {own}}))
+	c.hasAddress(t, cfg)
 	c.changes <- struct{}{}
 	c.mustLead(t, cfg, sshLeads, httpLeads)
 	first.kill()
