@@ -68,13 +68,16 @@ func TestPanicOfTheGuestIsTold(t *testing.T) {
 	j.waitRunning()
 	eventually(t, tinyTimeout, "an exit, and a log to the last word", func() error {
 		a, err := j.newest()
-		if err == nil && !a.tells("Exit Code: 1", "the guest panicked") {
-			err = errors.New(a.events())
+		if err != nil {
+			return err
 		}
-		if log := a.logs(t); err == nil && !strings.Contains(log, "Kernel panic - not syncing") {
-			err = errors.New(log)
+		if !a.tells("Exit Code: 1", "the guest panicked") {
+			return errors.New(a.events())
 		}
-		return err
+		if log := a.logs(t); !strings.Contains(log, "Kernel panic - not syncing") {
+			return errors.New(log)
+		}
+		return nil
 	})
 	// It does not take the host's memory until Nomad collects its garbage.
 	if domains := virsh(t, "list", "--name"); strings.Contains(domains, "vm-task") {
@@ -207,7 +210,7 @@ func TestVMOutlivesTheTroublesOfAllOthers(t *testing.T) {
 }
 
 func TestVMThatHangsHoldsUpNoOther(t *testing.T) {
-	hung := guest{Name: "hung", Task: "hung", Image: "none", KillTimeout: "60s"}.submit(t)
+	hung := guest{Name: "hung", Task: "hung", Image: "none", KillTimeout: "3m"}.submit(t)
 	hung.waitRunning()
 	qemu := qemuOf(t, vmOf(t, "hung"))
 	command(t, "kill", "-STOP", qemu)
@@ -217,7 +220,7 @@ func TestVMThatHangsHoldsUpNoOther(t *testing.T) {
 	other := guest{Name: "other", Cmds: serveShell}.submit(t)
 	a := other.waitRunning()
 	a.shell(t)
-	eventually(t, 10*time.Second, "statistics of the other", func() error {
+	eventually(t, endTimeout, "statistics of the other", func() error {
 		u, err := a.usage("vm-task")
 		if err == nil && u.Memory.RSS == 0 {
 			err = fmt.Errorf("Nomad tells %+v", u)

@@ -176,6 +176,12 @@ func (j *job) waitRunning() allocation {
 		if a.ClientStatus != "running" {
 			return fmt.Errorf("the allocation is %s: %s", a.ClientStatus, a.events())
 		}
+		// Nomad's word is that of the first of them.
+		for name, task := range a.TaskStates {
+			if task.State == "pending" {
+				return fmt.Errorf("task %s is pending: %s", name, a.events())
+			}
+		}
 		return nil
 	})
 }

@@ -25,11 +25,7 @@ func TestPublishedPortAnswersAndNothingIsLeft(t *testing.T) {
 	if got, err := getFromFar(url); err != nil || got != strings.TrimSpace(hello) {
 		t.Errorf("from another host: got page %q, error %v", got, err)
 	}
-	for _, event := range []string{"Started VM vm-task-", "its address is 192.168.122."} {
-		if !strings.Contains(a.events(), event) {
-			t.Errorf("the task's events do not say %q:\n%s", event, a.events())
-		}
-	}
+	j.waitEvent(endTimeout, "Started VM vm-task-", "its address is 192.168.122.")
 	cpus := virsh(t, "vcpuinfo", vmOf(t, "vm-task"))
 	pins := strings.Fields(matching(cpus, "CPU Affinity"))
 	if strings.Count(cpus, "VCPU:") != 1 || strings.Count(pins[len(pins)-1], "y") != 1 {
@@ -143,14 +139,8 @@ func TestPluginKilledDuringImport(t *testing.T) {
 	slow := bigImage(t)
 	bases := matching(listed(t, poolDir)+"\n", "/base-")
 	j := guest{Name: "killed", Image: slow, KillTimeout: "1s"}.submit(t)
-	eventually(t, startTimeout, "an import that runs", volumeOf("vm-task"))
-	killPlugin(t)
-	eventually(t, 5*time.Second, "the end of qemu-img", func() error {
-		if out, err := try("pgrep", "-a", "qemu-img"); err == nil {
-			return errors.New(out)
-		}
-		return nil
-	})
+	holdImport(t)
+	killPluginThatImports(t)
 	if found := matching(listed(t, poolDir)+"\n", "/base-"); found != bases {
 		t.Errorf("half a base was left: there are\n%s\nthere were\n%s", found, bases)
 	}
@@ -245,7 +235,7 @@ func (l *listener) want(t *testing.T, want string) {
 		if got != want {
 			t.Errorf("the guest said %q, want %q", got, want)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(endTimeout):
 		t.Errorf("the guest did not say %q", want)
 	}
 }

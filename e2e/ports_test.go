@@ -113,9 +113,7 @@ func TestOneLabelOfTwoTasks(t *testing.T) {
 	a := j.waitRunning()
 	url := a.url(t, "http", "/")
 	holder := strings.TrimSpace(page(t, tinyTimeout, url))
-	if !a.tells("Port http is published for VM "+holder+"-", "takes it over") {
-		t.Errorf("no event tells that %s holds the port:\n%s", holder, a.events())
-	}
+	j.waitEvent(endTimeout, "Port http is published for VM "+holder+"-", "takes it over")
 	command(t, "nomad", "alloc", "signal", "-s", "SIGTERM", a.ID, holder)
 	eventually(t, tinyTimeout, "the page of the other task", func() error {
 		got, err := get(url)

@@ -187,13 +187,7 @@ func TestPluginKilledDuringAnImportToCeph(t *testing.T) {
 			bases := matching(rbd(t, "ls")+"\n", "base-")
 			j := guest{Name: "ceph-killed-" + name, KillTimeout: "1s", Disk: "pool = \"ceph\"\n" + config + "\n" + fromImage("e2e-killed.img")}.submit(t)
 			holdImport(t)
-			killPlugin(t)
-			eventually(t, 5*time.Second, "the end of qemu-img", func() error {
-				if out, err := try("pgrep", "-a", "qemu-img"); err == nil {
-					return errors.New(out)
-				}
-				return nil
-			})
+			killPluginThatImports(t)
 			if found := matching(rbd(t, "ls")+"\n", "base-"); found != bases {
 				t.Errorf("half a base was left: there are\n%s\nthere were\n%s", found, bases)
 			}

@@ -31,7 +31,7 @@ func TestImportThatDoesNotFitFailsAndLeavesNothing(t *testing.T) {
 
 // A pool may fill up while an image is imported, although it had room for it.
 func TestPoolThatFillsUpDuringAnImport(t *testing.T) {
-	dataImage(t, "e2e-fits.img", 200*mib)
+	dataImage(t, "e2e-fits.img", 240*mib)
 	filler := filepath.Join(smallDir, "..", "filler")
 	t.Cleanup(func() { os.Remove(filler) })
 	j := guest{Name: "filling", Disk: "pool = \"small\"\n" + fromImage("e2e-fits.img")}.submit(t)
@@ -64,7 +64,7 @@ func TestGuestThatFillsItsPoolWaitsForRoom(t *testing.T) {
 			return nil
 		}
 	}
-	eventually(t, 30*time.Second, "a paused guest", state("paused (I/O error)"))
+	eventually(t, tinyTimeout, "a paused guest", state("paused (I/O error)"))
 	a := j.waitEvent(10*time.Second, "vdb", "small", "full")
 	if task := a.TaskStates["vm-task"]; task.State != "running" || task.Restarts != 0 {
 		t.Errorf("the task is %s after %d restarts, want it to stay", task.State, task.Restarts)
@@ -88,10 +88,12 @@ func TestGuestThatFillsItsPoolWaitsForRoom(t *testing.T) {
 	nothingLeft(t)
 }
 
+// importing is the command line of an import, which prlimit begins.
+const importing = "qemu-img convert"
+
 // holdImport stops an import as soon as it begins, until it is let go on.
 func holdImport(t *testing.T) (goOn func()) {
 	t.Helper()
-	const importing = "qemu-img convert"
 	goOn = func() { _, _ = try("pkill", "-CONT", "-f", importing) }
 	t.Cleanup(goOn)
 	for deadline := time.Now().Add(startTimeout); ; {
@@ -104,8 +106,24 @@ func holdImport(t *testing.T) (goOn func()) {
 	}
 }
 
+// killPluginThatImports ends the plugin as a crash does, and waits for the end of
+// its qemu-img. The start that Nomad makes then has another one.
+func killPluginThatImports(t *testing.T) {
+	t.Helper()
+	held := strings.Fields(command(t, "pgrep", "-f", importing))
+	killPlugin(t)
+	eventually(t, endTimeout, "the end of qemu-img", func() error {
+		for _, pid := range held {
+			if _, err := os.Stat("/proc/" + pid); err == nil {
+				return fmt.Errorf("process %s is there", pid)
+			}
+		}
+		return nil
+	})
+}
+
 func TestLongImportTellsHowFarItIs(t *testing.T) {
-	dataImage(t, "e2e-long.img", 600*mib)
+	dataImage(t, "e2e-long.img", 1500*mib)
 	j := guest{Name: "long", Image: "e2e-long.img", Copy: true, KillTimeout: "1s"}.submit(t)
 	goOn := holdImport(t)
 	<-time.After(6 * time.Second) // an import is quick here: it takes long because it is held up

@@ -232,7 +232,7 @@ func TestLibvirtIsNotAskedForACephThatIsAway(t *testing.T) {
 		began := time.Now()
 		err := h.EnsureCephPool(t.Context(), name, r, key)
 		mustSay(t, err, "Ceph pool nomad-pool at monitors "+strings.Join(monitors, ", ")+" cannot be reached", "is Ceph up")
-		if took := time.Since(began); took > dialTimeout+time.Second {
+		if took := time.Since(began); took > dialTimeout+5*time.Second {
 			t.Errorf("it takes %s, want %s", took, dialTimeout)
 		}
 		if info := virsh(t, "pool-info", name); !strings.Contains(info, "inactive") {
@@ -280,12 +280,12 @@ func TestLibvirtWaitsForASilentMonitorOnceAtATime(t *testing.T) {
 	monitor, connections := silentMonitor(t)
 	r.Monitors = []string{monitor}
 
-	impatient, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	impatient, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	began := time.Now()
 	mustSay(t, h.EnsureCephPool(impatient, name, r, key), "cannot be reached, libvirt still waits for it")
-	if took := time.Since(began); took > 3*time.Second {
-		t.Errorf("a call of 2 s takes %s", took)
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("a call of 5 s takes %s", took)
 	}
 	before := connections()
 	if before < 2 {
