@@ -147,21 +147,26 @@ func (c *Ceph) Remove(ctx context.Context, v vm.Volume) error {
 			return err
 		}
 	}
-	return c.listed(ctx, c.removeClosed(ctx, v.Name))
+	err := untilClosed(ctx, func(ctx context.Context) error { return c.RBD.Remove(ctx, v.Name) })
+	return c.listed(ctx, err)
 }
 
 const (
-	// watchedFor is how long Ceph takes a client that died for one that lives.
-	watchedFor = 30 * time.Second
-	askEvery   = 2 * time.Second
+	// watchedFor is how long Ceph takes a client that died for one that lives
+	// (osd_client_watch_timeout), and noticedWithin how much later that is noticed
+	// by an OSD that has other things to do, and here.
+	watchedFor    = 30 * time.Second
+	noticedWithin = 15 * time.Second
+	askEvery      = 2 * time.Second
 )
 
-// removeClosed waits for Ceph to notice that a QEMU has died.
-func (c *Ceph) removeClosed(ctx context.Context, name string) error {
-	over := time.NewTimer(watchedFor)
+// untilClosed removes an image once Ceph has noticed that the client that had it
+// open, a QEMU or a qemu-img, has died.
+func untilClosed(ctx context.Context, remove func(context.Context) error) error {
+	over := time.NewTimer(watchedFor + noticedWithin)
 	defer over.Stop()
 	for {
-		err := c.RBD.Remove(ctx, name)
+		err := remove(ctx)
 		if !errors.Is(err, rbd.ErrOpen) {
 			return err
 		}
