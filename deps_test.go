@@ -25,7 +25,7 @@ var internal = map[string]struct {
 	"driver": {[]string{"bridge", "cloudinit", "console", "domxml", "hostfile", "hypervisor", "image", "portmap", "rbd", "share", "storage", "systemd", "turns", "vm"},
 		"it brings all together"},
 	"storage":    {[]string{"hostfile", "image", "rbd", "turns", "vm"}, "it makes disks, by whatever a pool takes"},
-	"hypervisor": {[]string{"domxml", "vm"}, "it sends the XML and fetches it"},
+	"hypervisor": {[]string{"domxml", "turns", "vm"}, "it sends the XML and fetches it"},
 	"hypervisor/hypervisortest": {[]string{"domxml", "hypervisor", "vm"},
 		"it stands in for hypervisor in tests, which alone import it"},
 	"image":     {[]string{"vm"}, "it fills volumes, whoever made them"},

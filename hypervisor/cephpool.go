@@ -38,11 +38,8 @@ const (
 // Whether Ceph is well behind its monitors is for others to find out first, who
 // can be given up.
 func (h *Host) EnsureCephPool(ctx context.Context, name string, r vm.RBD, key string) error {
-	if _, bounded := ctx.Deadline(); !bounded {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, callTimeout)
-		defer cancel()
-	}
+	ctx, cancel := bounded(ctx, callTimeout)
+	defer cancel()
 	client, err := h.connection(ctx)
 	if err != nil {
 		return fmt.Errorf("starting storage pool %s: %w", name, err)
@@ -51,7 +48,7 @@ func (h *Host) EnsureCephPool(ctx context.Context, name string, r vm.RBD, key st
 	if pool.runs(now) {
 		return nil
 	}
-	done, err := pool.take(ctx, name)
+	done, err := h.poolTurn(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -84,29 +84,18 @@ func TestAPoolThatIsSomethingElseIsRefused(t *testing.T) {
 }
 
 func TestOneAtATimeTellsLibvirtOfAPool(t *testing.T) {
-	h, err := New("test:///default")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := h.poolState("ceph")
-	if h.poolState("ceph") != pool || h.poolState("other") == pool {
+	h := mustNew(t, "test:///default")
+	if h.poolState("ceph") != h.poolState("ceph") || h.poolState("other") == h.poolState("ceph") {
 		t.Fatal("a pool is not told from others by its name")
 	}
-	done, err := pool.take(t.Context(), "ceph")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := pool.take(ctx, "ceph"); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "storage pool ceph is being started") {
-		t.Errorf("%v, want that it is being started", err)
-	}
-	done()
-	if done, err = pool.take(t.Context(), "ceph"); err != nil {
-		t.Errorf("after the turn is over nobody gets the next: %v", err)
-	} else {
-		done()
-	}
+	over, err := h.poolTurn(t.Context(), "ceph")
+	must(t, err)
+	_, err = h.poolTurn(within(t, 50*time.Millisecond), "ceph")
+	mustSay(t, err, "storage pool ceph is being started", context.DeadlineExceeded.Error())
+	over()
+	over, err = h.poolTurn(t.Context(), "ceph")
+	must(t, err)
+	over()
 }
 
 func TestRefreshesThatAreAskedForMeanwhileAreOne(t *testing.T) {

@@ -15,10 +15,15 @@ import (
 	"github.com/digitalocean/go-libvirt"
 
 	"nomad-driver-virt/domxml"
+	"nomad-driver-virt/turns"
 )
 
 const (
-	callTimeout    = 30 * time.Second // of a call whose context has no deadline
+	// Where a context has no deadline these are of a call, and of the wait for one's turn
+	// to make it: the turns of many VMs that start at once come one after another.
+	callTimeout = 30 * time.Second
+	turnTimeout = 2 * time.Minute
+
 	connectTimeout = 5 * time.Second
 	reconnectEvery = 2 * time.Second
 	pingEvery      = 10 * time.Second
@@ -41,12 +46,14 @@ type Host struct {
 	signalled  map[string]bool                 // by domain: this connection has told that QEMU was sent a signal to end
 	facts      map[factsKey]domainCapabilities // of this connection
 	pools      map[string]*poolState           // by name
+	promised   map[string]domxml.DHCPHost      // by hardware address: an address that is chosen, and not reserved yet
 
-	agents     chan struct{}              // holds a value for each guest's agent that is being asked to shut down
-	addressees chan struct{}              // the same, for its addresses
-	updating   sync.Mutex                 // held while a network is changed: libvirt changes one at a time, which takes time
-	addressing sync.Mutex                 // guards promised; held while an address is chosen
-	promised   map[string]domxml.DHCPHost // by hardware address: chosen, and not reserved yet
+	agents     chan struct{} // holds a value for each guest's agent that is being asked to shut down
+	addressees chan struct{} // the same, for its addresses
+
+	telling  turns.Turns // by storage pool: to tell libvirt of it
+	choosing turns.Turns // by network: to choose an address
+	changing turns.Turns // by network: libvirt makes one change at a time, which takes time
 }
 
 // New returns the libvirt at a URI of this host, "qemu:///system" for one. It
@@ -283,10 +290,7 @@ func call[T any](ctx context.Context, h *Host, asked string, fn func(*libvirt.Li
 // callThen is call. fn has the context of the call, which has ended when that was given
 // up; ended is called when fn has ended, or will not begin.
 func callThen[T any](ctx context.Context, h *Host, asked string, fn func(context.Context, *libvirt.Libvirt) (T, error), ended func()) (T, error) {
-	cancel := func() {}
-	if _, bounded := ctx.Deadline(); !bounded {
-		ctx, cancel = context.WithTimeout(ctx, callTimeout)
-	}
+	ctx, cancel := bounded(ctx, callTimeout)
 	defer cancel()
 	var zero T
 	client, err := h.connection(ctx)
@@ -313,6 +317,21 @@ func callThen[T any](ctx context.Context, h *Host, asked string, fn func(context
 	case <-ctx.Done():
 		return zero, fmt.Errorf("%s: libvirt did not answer: %w", asked, ctx.Err())
 	}
+}
+
+// bounded gives a context that has none a deadline.
+func bounded(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	if _, is := ctx.Deadline(); is {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, limit)
+}
+
+// turn waits until nobody else works on a thing with libvirt.
+func turn(ctx context.Context, of *turns.Turns, name string) (over func(), err error) {
+	ctx, cancel := bounded(ctx, turnTimeout)
+	defer cancel()
+	return of.Take(ctx, name)
 }
 
 // do is call for what has no answer but an error.

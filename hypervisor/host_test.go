@@ -106,6 +106,13 @@ func eventually(t *testing.T, limit time.Duration, what string, holds func() boo
 	}
 }
 
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func mustSay(t *testing.T, err error, parts ...string) {
 	t.Helper()
 	for _, part := range parts {

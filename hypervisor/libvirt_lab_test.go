@@ -42,13 +42,6 @@ func connected(t *testing.T, uri string) *Host {
 	return h
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func virsh(t *testing.T, args ...string) string {
 	t.Helper()
 	out, err := exec.Command("virsh", append([]string{"-q", "-c", system}, args...)...).CombinedOutput()

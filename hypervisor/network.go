@@ -58,10 +58,14 @@ func (h *Host) HasNWFilter(ctx context.Context, name string) error {
 // for that: at each change it takes the network's firewall rules out, and puts
 // them in again.
 func (h *Host) Reserve(ctx context.Context, network, mac string, want netip.Addr) (addr netip.Addr, wait func() error, err error) {
-	h.addressing.Lock()
-	defer h.addressing.Unlock()
-	promised := slices.Collect(maps.Values(h.promised))
-	addr, err = call(ctx, h, "choosing an address in network "+network, func(c *libvirt.Libvirt) (netip.Addr, error) {
+	asked := "choosing an address in network " + network
+	chosen, err := turn(ctx, &h.choosing, network)
+	if err != nil {
+		return netip.Addr{}, nil, fmt.Errorf("%s: others are chosen there, and libvirt has not answered yet: %w", asked, err)
+	}
+	defer chosen()
+	promised := h.allPromised()
+	addr, err = call(ctx, h, asked, func(c *libvirt.Libvirt) (netip.Addr, error) {
 		n, err := c.NetworkLookupByName(network)
 		if err != nil {
 			return netip.Addr{}, err
@@ -81,20 +85,37 @@ func (h *Host) Reserve(ctx context.Context, network, mac string, want netip.Addr
 		return netip.Addr{}, nil, err
 	}
 	host := domxml.DHCPHost{MAC: mac, Addr: addr}
-	h.promised[mac] = host
+	kept := h.promise(host)
 	done := make(chan error, 1)
 	go func() {
 		err := h.reserve(ctx, network, host)
-		h.addressing.Lock()
-		delete(h.promised, mac)
-		h.addressing.Unlock()
+		kept()
 		done <- err
 	}()
 	return addr, func() error { return <-done }, nil
 }
 
+// promise notes that an address is chosen and not reserved yet, until the function that
+// it returns is called.
+func (h *Host) promise(host domxml.DHCPHost) (kept func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.promised[host.MAC] = host
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.promised, host.MAC)
+	}
+}
+
+func (h *Host) allPromised() []domxml.DHCPHost {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Values(h.promised))
+}
+
 func (h *Host) reserve(ctx context.Context, network string, host domxml.DHCPHost) error {
-	return h.update(ctx, fmt.Sprintf("reserving address %s in network %s", host.Addr, network), func(ctx context.Context, c *libvirt.Libvirt) error {
+	return h.update(ctx, network, fmt.Sprintf("reserving address %s in network %s", host.Addr, network), func(ctx context.Context, c *libvirt.Libvirt) error {
 		n, err := c.NetworkLookupByName(network)
 		if err != nil {
 			return err
@@ -117,21 +138,24 @@ func (h *Host) reserve(ctx context.Context, network string, host domxml.DHCPHost
 	})
 }
 
-// update has libvirt change a network. The next change waits until this one is over for
-// libvirt, too: one that was given up may be carried out still, and the next one may be
+// update has libvirt change a network. The next change of it waits until this one is over
+// for libvirt, too: one that was given up may be carried out still, and the next one may be
 // what undoes it.
-func (h *Host) update(ctx context.Context, asked string, fn func(context.Context, *libvirt.Libvirt) error) error {
-	h.updating.Lock()
-	_, err := callThen(ctx, h, asked, func(ctx context.Context, c *libvirt.Libvirt) (struct{}, error) {
+func (h *Host) update(ctx context.Context, network, asked string, fn func(context.Context, *libvirt.Libvirt) error) error {
+	over, err := turn(ctx, &h.changing, network)
+	if err != nil {
+		return fmt.Errorf("%s: network %s is being changed, and libvirt has not done so yet: %w", asked, network, err)
+	}
+	_, err = callThen(ctx, h, asked, func(ctx context.Context, c *libvirt.Libvirt) (struct{}, error) {
 		return struct{}{}, fn(ctx, c)
-	}, h.updating.Unlock)
+	}, over)
 	return err
 }
 
 // Release gives up what Reserve reserved for a hardware address. Where nothing
 // is reserved, or the network is gone, that is no error.
 func (h *Host) Release(ctx context.Context, network, mac string) error {
-	err := h.update(ctx, "releasing an address of network "+network, func(_ context.Context, c *libvirt.Libvirt) error {
+	err := h.update(ctx, network, "releasing an address of network "+network, func(_ context.Context, c *libvirt.Libvirt) error {
 		n, err := c.NetworkLookupByName(network)
 		if err != nil {
 			return err

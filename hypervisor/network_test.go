@@ -160,7 +160,7 @@ func TestChangeOfANetworkWaitsForTheOneBefore(t *testing.T) {
 	}
 	h.set(libvirt.NewWithDialer(dialed{}), nil) // nothing is asked of it
 	answer, gaveUp := make(chan struct{}), make(chan error, 1)
-	err = h.update(within(t, 20*time.Millisecond), "reserving", func(ctx context.Context, _ *libvirt.Libvirt) error {
+	err = h.update(within(t, 20*time.Millisecond), "default", "reserving", func(ctx context.Context, _ *libvirt.Libvirt) error {
 		<-answer
 		gaveUp <- ctx.Err()
 		return nil
@@ -169,7 +169,7 @@ func TestChangeOfANetworkWaitsForTheOneBefore(t *testing.T) {
 	released := make(chan struct{})
 	go func() {
 		defer close(released)
-		_ = h.update(t.Context(), "releasing", func(context.Context, *libvirt.Libvirt) error { return nil })
+		_ = h.update(t.Context(), "default", "releasing", func(context.Context, *libvirt.Libvirt) error { return nil })
 	}()
 	select {
 	case <-released:
@@ -187,6 +187,39 @@ func TestChangeOfANetworkWaitsForTheOneBefore(t *testing.T) {
 	}
 }
 
+// libvirt may hang in a change of a network for as long as it likes.
+func TestChangeOfANetworkThatHangsHoldsUpNobodyForGood(t *testing.T) {
+	h := mustNew(t, "qemu:///system")
+	h.set(libvirt.NewWithDialer(dialed{}), nil) // nothing is asked of it
+	change := func(network string, fn func()) error {
+		return h.update(within(t, 50*time.Millisecond), network, "releasing", func(context.Context, *libvirt.Libvirt) error {
+			fn()
+			return nil
+		})
+	}
+	answer := make(chan struct{})
+	defer close(answer)
+	mustSay(t, change("default", func() { <-answer }), "libvirt did not answer")
+	done := make(chan error, 1)
+	go func() { done <- change("default", func() { t.Error("two changes are made at once") }) }()
+	select {
+	case err := <-done:
+		mustSay(t, err, "releasing: network default is being changed", context.DeadlineExceeded.Error())
+	case <-within(t, 5*time.Second).Done():
+		t.Error("the next change waits when its time is over")
+	}
+	must(t, change("other", func() {}))
+}
+
+func TestWhoHasNoTimeToChooseAnAddressGivesUp(t *testing.T) {
+	h := mustNew(t, "qemu:///system")
+	over, err := h.choosing.Take(t.Context(), "default")
+	must(t, err)
+	defer over()
+	_, _, err = h.Reserve(within(t, 50*time.Millisecond), "default", ours, netip.Addr{})
+	mustSay(t, err, "choosing an address in network default: others are chosen there", context.DeadlineExceeded.Error())
+}
+
 func TestChangeOfANetworkThatCannotBeginLetsTheNextOne(t *testing.T) {
 	h, err := New("qemu:///system")
 	if err != nil {
@@ -194,7 +227,7 @@ func TestChangeOfANetworkThatCannotBeginLetsTheNextOne(t *testing.T) {
 	}
 	h.set(nil, errors.New("libvirt is away"))
 	for range 2 {
-		err := h.update(within(t, 5*time.Second), "reserving", func(context.Context, *libvirt.Libvirt) error { return nil })
+		err := h.update(within(t, 5*time.Second), "default", "reserving", func(context.Context, *libvirt.Libvirt) error { return nil })
 		mustSay(t, err, "reserving: libvirt is away")
 	}
 }

@@ -11,11 +11,8 @@ import (
 	"nomad-driver-virt/vm"
 )
 
-// poolState is what goes on with a storage pool, so that libvirt is told of it
-// by one caller at a time.
+// poolState is what goes on with a storage pool.
 type poolState struct {
-	turn chan struct{} // holds a value while libvirt is told of the pool
-
 	mu      sync.Mutex // guards the fields below
 	told    told       // what libvirt was told last, of a pool of Ceph
 	looks   bool       // libvirt refreshes the pool
@@ -35,20 +32,19 @@ func (h *Host) poolState(name string) *poolState {
 	defer h.mu.Unlock()
 	pool, is := h.pools[name]
 	if !is {
-		pool = &poolState{turn: make(chan struct{}, 1)}
+		pool = new(poolState)
 		h.pools[name] = pool
 	}
 	return pool
 }
 
-// take waits until nobody else tells libvirt of the pool.
-func (p *poolState) take(ctx context.Context, name string) (done func(), err error) {
-	select {
-	case p.turn <- struct{}{}:
-		return func() { <-p.turn }, nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("storage pool %s is being started, and libvirt has not done so yet: %w", name, ctx.Err())
+// poolTurn waits until nobody else tells libvirt of a pool.
+func (h *Host) poolTurn(ctx context.Context, name string) (over func(), err error) {
+	over, err = turn(ctx, &h.telling, name)
+	if err != nil {
+		return nil, fmt.Errorf("storage pool %s is being started, and libvirt has not done so yet: %w", name, err)
 	}
+	return over, nil
 }
 
 func (p *poolState) tell(now told) {

@@ -20,7 +20,7 @@ import (
 // not mounted, and what is in it is not to be given up. A pool of that name that
 // is elsewhere, or something else, is an error that says both.
 func (h *Host) EnsureDirectoryPool(ctx context.Context, name, path string) error {
-	done, err := h.poolState(name).take(ctx, name)
+	done, err := h.poolTurn(ctx, name)
 	if err != nil {
 		return err
 	}
