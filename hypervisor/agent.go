@@ -27,14 +27,15 @@ const (
 //
 // See virDomainInterfaceAddresses in https://libvirt.org/html/libvirt-libvirt-domain.html
 func (h *Host) AgentAddresses(ctx context.Context, name string) (map[string][]netip.Addr, error) {
-	select {
-	case h.addressees <- struct{}{}:
-		defer func() { <-h.addressees }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	leave, err := h.addressees.pass(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("asking the agent of domain %s for its addresses: %w", name, err)
 	}
+	defer leave()
+	asking, cancel := context.WithTimeout(ctx, addressesWithin)
+	defer cancel()
 	all := make(map[string][]netip.Addr)
-	err := h.apart(ctx, addressesWithin, name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+	err = h.apart(asking, withDomain(name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
 		// libvirt would wait for an answer as long as the VM runs, and keep one of its
 		// workers for that, whether or not anybody waits for it.
 		if _, err := c.DomainAgentSetResponseTimeout(d, agentResponseWithin, 0); err != nil {
@@ -52,38 +53,9 @@ func (h *Host) AgentAddresses(ctx context.Context, name string) (map[string][]ne
 			}
 		}
 		return err
-	})
+	}))
 	if err != nil {
 		return nil, fmt.Errorf("asking the agent of domain %s for its addresses: %w", name, err)
 	}
 	return all, nil
-}
-
-// apart calls fn with a domain on a connection of its own, which is closed when the
-// time is over: for what takes as long as the guest likes.
-func (h *Host) apart(ctx context.Context, within time.Duration, name string, fn func(*libvirt.Libvirt, libvirt.Domain) error) (err error) {
-	conn, err := h.dial(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	given := time.AfterFunc(within, func() { conn.Close() })
-	defer func() {
-		if !given.Stop() && err != nil {
-			err = fmt.Errorf("no answer within %s", within)
-		}
-	}()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	client, _, err := h.open(ctx, conn, toNothing)
-	if err != nil {
-		return err
-	}
-	d, err := client.DomainLookupByName(name)
-	if err == nil {
-		err = fn(client, d)
-	}
-	if isCode(err, libvirt.ErrNoDomain) {
-		return ErrNoDomain
-	}
-	return err
 }

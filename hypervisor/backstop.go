@@ -26,6 +26,8 @@ func (w watch) missed(states map[string]domainState) bool {
 // lookAtAll wakes those who have missed something. It asks libvirt once, however
 // many domains there are.
 func (h *Host) lookAtAll(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	records, err := call(ctx, h, "reading the states of domains", func(c *libvirt.Libvirt) ([]libvirt.DomainStatsRecord, error) {
 		return c.ConnectGetAllDomainStats(nil, uint32(libvirt.DomainStatsState), uint32(libvirt.ConnectGetAllDomainsStatsNowait))
 	})

@@ -225,7 +225,7 @@ func (h *Host) startCephPool(ctx context.Context, name string, r vm.RBD, done fu
 		defer done()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cephTimeout)
 		defer cancel()
-		answer <- do(ctx, h, "starting storage pool "+name, func(c *libvirt.Libvirt) error {
+		answer <- slowly(ctx, h, nil, "starting storage pool "+name, func(c *libvirt.Libvirt) error {
 			pool, err := c.StoragePoolLookupByName(name)
 			if err != nil {
 				return err

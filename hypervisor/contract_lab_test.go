@@ -178,3 +178,48 @@ func TestAgentsThatAreSilentHoldUpNothing(t *testing.T) {
 		}
 	}
 }
+
+// libvirt writes zeros for minutes where it has to allocate a volume on a file system
+// that cannot do so by itself.
+func TestVolumesThatTakeLongHoldUpNothing(t *testing.T) {
+	relay := hypervisortest.NewRelay(t, libvirtd)
+	relay.StallVolumes()
+	h := host(t, relay.URI())
+	changed := h.Changed()
+	making, giveUp := context.WithCancel(t.Context())
+	made := make(chan error)
+	const all, atOnce = 6, 4
+	for i := range all {
+		v := vm.Volume{Pool: "default-pool", Name: fmt.Sprintf("stalled-%d.img", i), Format: "raw", Size: vm.GiB}
+		go func() { made <- h.CreateVolume(making, v, nil) }()
+	}
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	// libvirt is taken for one that hangs when a ping has had no answer for 10 s.
+	for began := time.Now(); time.Since(began) < 22*time.Second; <-look.C {
+		if relay.Unheard() < atOnce {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		_, err := h.VMs(ctx)
+		cancel()
+		if err != nil {
+			t.Errorf("while volumes are made nothing else is answered, %s after that began: %v", time.Since(began), err)
+			break
+		}
+	}
+	select {
+	case <-changed:
+		t.Errorf("the connection was cut: %v", h.Health(t.Context()))
+	default:
+	}
+	if got := relay.Unheard(); got != atOnce {
+		t.Errorf("libvirt makes %d volumes at once that take long, want %d", got, atOnce)
+	}
+	giveUp()
+	for range all {
+		if err := <-made; !errors.Is(err, context.Canceled) {
+			t.Errorf("a volume was made: %v", err)
+		}
+	}
+}

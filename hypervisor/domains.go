@@ -31,10 +31,10 @@ func (h *Host) Define(ctx context.Context, s *vm.Spec) error {
 // Start starts the QEMU of a domain that is defined. The guest does not run
 // before Resume.
 func (h *Host) Start(ctx context.Context, name string) error {
-	return h.doDomain(ctx, "starting domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+	return slowly(ctx, h, h.processes, "starting domain "+name, withDomain(name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
 		_, err := c.DomainCreateWithFlags(d, uint32(libvirt.DomainStartPaused))
 		return err
-	})
+	}))
 }
 
 // Resume lets the guest of a domain run, and wakes one that has put itself to sleep.
@@ -58,9 +58,9 @@ func (h *Host) Suspend(ctx context.Context, name string) error {
 // Destroy ends a domain's QEMU. A domain that does not run, or that libvirt does
 // not know, is no error.
 func (h *Host) Destroy(ctx context.Context, name string) error {
-	err := h.doDomain(ctx, "destroying domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+	err := slowly(ctx, h, h.processes, "destroying domain "+name, withDomain(name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
 		return c.DomainDestroyFlags(d, libvirt.DomainDestroyDefault)
-	})
+	}))
 	if isCode(err, libvirt.ErrOperationInvalid) || errors.Is(err, ErrNoDomain) {
 		return nil
 	}
@@ -243,18 +243,27 @@ func (h *Host) state(ctx context.Context, name string) (domainState, error) {
 
 // onDomain calls fn with the domain of a name, or returns ErrNoDomain.
 func onDomain[T any](ctx context.Context, h *Host, asked, name string, fn func(*libvirt.Libvirt, libvirt.Domain) (T, error)) (T, error) {
-	value, err := call(ctx, h, asked+" "+name, func(c *libvirt.Libvirt) (T, error) {
-		d, err := c.DomainLookupByName(name)
-		if err != nil {
-			var none T
-			return none, err
-		}
-		return fn(c, d)
+	return call(ctx, h, asked+" "+name, func(c *libvirt.Libvirt) (value T, err error) {
+		err = withDomain(name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+			value, err = fn(c, d)
+			return err
+		})(c)
+		return value, err
 	})
-	if isCode(err, libvirt.ErrNoDomain) {
-		err = fmt.Errorf("%s %s: %w", asked, name, ErrNoDomain)
+}
+
+// withDomain is fn with the domain of a name, or ErrNoDomain.
+func withDomain(name string, fn func(*libvirt.Libvirt, libvirt.Domain) error) func(*libvirt.Libvirt) error {
+	return func(c *libvirt.Libvirt) error {
+		d, err := c.DomainLookupByName(name)
+		if err == nil {
+			err = fn(c, d)
+		}
+		if isCode(err, libvirt.ErrNoDomain) {
+			return ErrNoDomain
+		}
+		return err
 	}
-	return value, err
 }
 
 // doDomain is onDomain for what has no answer but an error.

@@ -19,11 +19,6 @@ import (
 )
 
 const (
-	// Where a context has no deadline these are of a call, and of the wait for one's turn
-	// to make it: the turns of many VMs that start at once come one after another.
-	callTimeout = 30 * time.Second
-	turnTimeout = 2 * time.Minute
-
 	connectTimeout = 5 * time.Second
 	reconnectEvery = 2 * time.Second
 	pingEvery      = 10 * time.Second
@@ -48,12 +43,15 @@ type Host struct {
 	pools      map[string]*poolState           // by name
 	promised   map[string]domxml.DHCPHost      // by hardware address: an address that is chosen, and not reserved yet
 
-	agents     chan struct{} // holds a value for each guest's agent that is being asked to shut down
-	addressees chan struct{} // the same, for its addresses
-
-	telling  turns.Turns // by storage pool: to tell libvirt of it
-	choosing turns.Turns // by network: to choose an address
-	changing turns.Turns // by network: libvirt makes one change at a time, which takes time
+	calls      calls       // that are made on the connection
+	processes  turnstile   // for QEMUs that are started or ended
+	fills      turnstile   // for volumes that are allocated
+	removals   turnstile   // for volumes that are deleted
+	agents     turnstile   // for guests' agents that are asked to shut down
+	addressees turnstile   // the same, for their addresses
+	telling    turns.Turns // by storage pool: to tell libvirt of it
+	choosing   turns.Turns // by network: to choose an address
+	changing   turns.Turns // by network: libvirt makes one change at a time, which takes time
 }
 
 // New returns the libvirt at a URI of this host, "qemu:///system" for one. It
@@ -70,9 +68,13 @@ func New(uri string) (*Host, error) {
 		watches:  make(map[chan<- struct{}]watch),
 		pools:    make(map[string]*poolState),
 		promised: make(map[string]domxml.DHCPHost),
-		agents:   make(chan struct{}, MostAgents),
 
-		addressees: make(chan struct{}, mostAddressees),
+		calls:      calls{turnstile: make(turnstile, mostCalls)},
+		processes:  make(turnstile, mostSlow),
+		fills:      make(turnstile, mostSlow),
+		removals:   make(turnstile, mostSlow),
+		agents:     make(turnstile, MostAgents),
+		addressees: make(turnstile, mostAddressees),
 	}, nil
 }
 
@@ -138,7 +140,10 @@ func (h *Host) session(ctx context.Context) error {
 	defer events.drain()
 	h.set(client, nil)
 	h.wake("")
-	return h.follow(ctx, client, events)
+	return h.follow(ctx, func() error {
+		_, err := client.ConnectGetLibVersion()
+		return err
+	}, events)
 }
 
 // dial connects to libvirt's socket.
@@ -205,10 +210,11 @@ func (h *Host) open(ctx context.Context, conn net.Conn, listen func(context.Cont
 	return nil, events{}, err
 }
 
-// follow hands events on until the connection is lost or falls silent.
-func (h *Host) follow(ctx context.Context, client *libvirt.Libvirt, events events) error {
-	ping := time.NewTicker(pingEvery)
-	defer ping.Stop()
+// follow hands events on until the connection is lost or falls silent, or is of no use
+// any more because what was asked has no answer.
+func (h *Host) follow(ctx context.Context, ping func() error, events events) error {
+	due := time.NewTicker(pingEvery)
+	defer due.Stop()
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	pong := make(chan error, 1)
@@ -234,15 +240,15 @@ func (h *Host) follow(ctx context.Context, client *libvirt.Libvirt, events event
 			waiting = false
 		case <-look.C:
 			go h.lookAtAll(ctx) // it is given up before the next one is due
-		case <-ping.C:
-			if waiting {
+		case <-due.C:
+			switch {
+			case waiting:
 				return fmt.Errorf("libvirt at %s has not answered for %s", h.uri, pingEvery)
+			case h.calls.stuck():
+				return fmt.Errorf("libvirt at %s has answered none of %d calls for %s", h.uri, mostCalls, callTimeout)
 			}
 			waiting = true
-			go func() {
-				_, err := client.ConnectGetLibVersion()
-				pong <- err
-			}()
+			go func() { pong <- ping() }()
 		}
 	}
 }
@@ -278,66 +284,6 @@ func (h *Host) connection(ctx context.Context) (*libvirt.Libvirt, error) {
 		case <-changed:
 		}
 	}
-}
-
-// call asks libvirt for something within the context's deadline, or
-// callTimeout. The library has no contexts: an answer that comes too late is
-// dropped, and a call that is never answered ends with its connection.
-func call[T any](ctx context.Context, h *Host, asked string, fn func(*libvirt.Libvirt) (T, error)) (T, error) {
-	return callThen(ctx, h, asked, func(_ context.Context, c *libvirt.Libvirt) (T, error) { return fn(c) }, func() {})
-}
-
-// callThen is call. fn has the context of the call, which has ended when that was given
-// up; ended is called when fn has ended, or will not begin.
-func callThen[T any](ctx context.Context, h *Host, asked string, fn func(context.Context, *libvirt.Libvirt) (T, error), ended func()) (T, error) {
-	ctx, cancel := bounded(ctx, callTimeout)
-	defer cancel()
-	var zero T
-	client, err := h.connection(ctx)
-	if err != nil {
-		ended()
-		return zero, fmt.Errorf("%s: %w", asked, err)
-	}
-	type answer struct {
-		value T
-		err   error
-	}
-	answers := make(chan answer, 1)
-	go func() {
-		defer ended()
-		value, err := fn(ctx, client)
-		answers <- answer{value, err}
-	}()
-	select {
-	case a := <-answers:
-		if a.err != nil {
-			return zero, fmt.Errorf("%s: %w", asked, a.err)
-		}
-		return a.value, nil
-	case <-ctx.Done():
-		return zero, fmt.Errorf("%s: libvirt did not answer: %w", asked, ctx.Err())
-	}
-}
-
-// bounded gives a context that has none a deadline.
-func bounded(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
-	if _, is := ctx.Deadline(); is {
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, limit)
-}
-
-// turn waits until nobody else works on a thing with libvirt.
-func turn(ctx context.Context, of *turns.Turns, name string) (over func(), err error) {
-	ctx, cancel := bounded(ctx, turnTimeout)
-	defer cancel()
-	return of.Take(ctx, name)
-}
-
-// do is call for what has no answer but an error.
-func do(ctx context.Context, h *Host, asked string, fn func(*libvirt.Libvirt) error) error {
-	_, err := call(ctx, h, asked, func(c *libvirt.Libvirt) (struct{}, error) { return struct{}{}, fn(c) })
-	return err
 }
 
 // ErrRefused says that libvirt answered, and that the answer is no.

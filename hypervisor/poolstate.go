@@ -99,7 +99,7 @@ func (h *Host) refreshPool(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
 	for {
-		err := do(ctx, h, "refreshing storage pool "+name, func(c *libvirt.Libvirt) error {
+		err := slowly(ctx, h, nil, "refreshing storage pool "+name, func(c *libvirt.Libvirt) error {
 			pool, err := c.StoragePoolLookupByName(name)
 			if err != nil {
 				return err

@@ -51,8 +51,7 @@ func (h *Host) Shutdown(ctx context.Context, name string) (Way, error) {
 
 // AskAgent has the guest's agent shut it down, and returns when the guest has, or
 // cannot be asked: there is no agent, it does not answer, or too many are being
-// asked. It uses a connection of its own, because libvirt reads nothing more from
-// one on which five requests (max_client_requests) have no answer yet.
+// asked. It uses a connection of its own, since an agent may never answer.
 //
 // See virDomainShutdownFlags in https://libvirt.org/html/libvirt-libvirt-domain.html
 func (h *Host) AskAgent(ctx context.Context, name string) error {
@@ -64,9 +63,11 @@ func (h *Host) AskAgent(ctx context.Context, name string) error {
 	answered := make(chan error, 1)
 	go func() {
 		defer func() { <-h.agents }()
-		answered <- h.apart(context.WithoutCancel(ctx), agentAnswers, name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), agentAnswers)
+		defer cancel()
+		answered <- h.apart(ctx, withDomain(name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
 			return c.DomainShutdownFlags(d, libvirt.DomainShutdownGuestAgent)
-		})
+		}))
 	}()
 	select {
 	case err := <-answered:

@@ -32,30 +32,39 @@ func (h *Host) EnsureDirectoryPool(ctx context.Context, name, path string) error
 	if err != nil {
 		return err
 	}
-	return do(ctx, h, "starting storage pool "+name, func(c *libvirt.Libvirt) error {
-		document, err := c.StoragePoolGetXMLDesc(pool, 0)
-		if err != nil {
-			return err
-		}
-		is, err := domxml.ParsePool(document)
-		if err != nil {
-			return err
-		}
-		if err := sameDirectory(is, path); err != nil {
-			return err
-		}
-		if err := c.StoragePoolSetAutostart(pool, 1); err != nil {
-			return err
-		}
-		active, err := c.StoragePoolIsActive(pool)
-		if err != nil || active == 1 {
-			return err
-		}
+	active, err := h.ensureSameDirectory(ctx, pool, path)
+	if err != nil || active {
+		return err
+	}
+	return slowly(ctx, h, nil, "starting storage pool "+name, func(c *libvirt.Libvirt) error {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("its directory %s is not there; if it is on a file system of its own, mount that, "+
 				"if it is gone for good, make it anew with mkdir", path)
 		}
 		return c.StoragePoolCreate(pool, 0)
+	})
+}
+
+// ensureSameDirectory has a pool that is in a directory start with the host, and tells
+// whether it runs.
+func (h *Host) ensureSameDirectory(ctx context.Context, pool libvirt.StoragePool, path string) (active bool, err error) {
+	return call(ctx, h, "starting storage pool "+pool.Name, func(c *libvirt.Libvirt) (bool, error) {
+		document, err := c.StoragePoolGetXMLDesc(pool, 0)
+		if err != nil {
+			return false, err
+		}
+		is, err := domxml.ParsePool(document)
+		if err != nil {
+			return false, err
+		}
+		if err := sameDirectory(is, path); err != nil {
+			return false, err
+		}
+		if err := c.StoragePoolSetAutostart(pool, 1); err != nil {
+			return false, err
+		}
+		active, err := c.StoragePoolIsActive(pool)
+		return active == 1, err
 	})
 }
 
@@ -157,11 +166,15 @@ func (h *Host) CreateVolume(ctx context.Context, v vm.Volume, base *vm.Volume) e
 	if err != nil {
 		return err
 	}
-	return do(ctx, h, fmt.Sprintf("creating volume %s of %s in storage pool %s", v.Name, v.Size, v.Pool),
-		func(c *libvirt.Libvirt) error {
-			_, err := c.StorageVolCreateXML(pool, document, creation(v))
-			return err
-		})
+	asked := fmt.Sprintf("creating volume %s of %s in storage pool %s", v.Name, v.Size, v.Pool)
+	create := func(c *libvirt.Libvirt) error {
+		_, err := c.StorageVolCreateXML(pool, document, creation(v))
+		return err
+	}
+	if v.Sparse {
+		return do(ctx, h, asked, create)
+	}
+	return slowly(ctx, h, h.fills, asked, create) // it may have to write all of it
 }
 
 // creation has a qcow2 that is not sparse allocated in full: without it libvirt
@@ -180,7 +193,7 @@ func (h *Host) RemoveVolume(ctx context.Context, v vm.Volume) error {
 	stopped := errors.New("the pool is stopped")
 	pool, err := h.pool(ctx, v.Pool)
 	if err == nil {
-		err = do(ctx, h, fmt.Sprintf("deleting volume %s of storage pool %s", v.Name, v.Pool), func(c *libvirt.Libvirt) error {
+		err = slowly(ctx, h, h.removals, fmt.Sprintf("deleting volume %s of storage pool %s", v.Name, v.Pool), func(c *libvirt.Libvirt) error {
 			switch active, err := c.StoragePoolIsActive(pool); {
 			case err != nil:
 				return err

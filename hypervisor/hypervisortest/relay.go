@@ -24,9 +24,11 @@ type Relay struct {
 	libvirt  string // its socket
 	calls    atomic.Int64
 
-	mu    sync.Mutex // guards conns
-	conns map[net.Conn]bool
-	mute  atomic.Bool
+	mu      sync.Mutex // guards conns
+	conns   map[net.Conn]bool
+	mute    atomic.Bool  // agents are
+	stalled atomic.Bool  // the making of volumes is
+	unheard atomic.Int64 // calls that have no answer for one of the two
 }
 
 // NewRelay returns a relay to a libvirt's socket, which ends with the test.
@@ -65,6 +67,27 @@ func (r *Relay) Calls() int64 { return r.calls.Load() }
 // down. As libvirt does by default, the relay reads no more of a connection then
 // that has five such requests.
 func (r *Relay) MuteAgents() { r.mute.Store(true) }
+
+// StallVolumes has nobody who makes a volume hear that it is made, in the same way.
+func (r *Relay) StallVolumes() { r.stalled.Store(true) }
+
+// Unheard is how many calls were made that have no answer for one of the two.
+func (r *Relay) Unheard() int64 { return r.unheard.Load() }
+
+// swallows tells whether a call is to have no answer.
+func (r *Relay) swallows(p packet) bool {
+	if p.number(atType) != typeCall {
+		return false
+	}
+	switch p.number(atProcedure) {
+	case procShutdown:
+		_, flags := p.flags()
+		return r.mute.Load() && flags&shutdownByAgent != 0
+	case procCreateVolume:
+		return r.stalled.Load()
+	}
+	return false
+}
 
 // HangUp ends the connections that there are.
 func (r *Relay) HangUp() {
@@ -108,9 +131,7 @@ func (r *Relay) serve(ctx context.Context, conn net.Conn) {
 		return
 	}
 	defer r.holds(libvirt)()
-	c := conversation{
-		over: ctx.Done(), host: conn, libvirt: libvirt, calls: &r.calls, mute: &r.mute, starts: make(map[uint32]*start),
-	}
+	c := conversation{relay: r, over: ctx.Done(), host: conn, libvirt: libvirt, starts: make(map[uint32]*start)}
 	var both sync.WaitGroup
 	both.Go(func() {
 		defer libvirt.Close()
@@ -175,13 +196,12 @@ func read(from io.Reader) (packet, error) {
 
 // conversation is one connection.
 type conversation struct {
+	relay         *Relay
 	over          <-chan struct{}
 	host, libvirt net.Conn
-	calls         *atomic.Int64
-	mute          *atomic.Bool
-	unanswered    int // requests to mute agents; of the goroutine that reads what is asked
+	swallowed     int // calls; of the goroutine that reads what is asked
 
-	mu     sync.Mutex        // guards starts, and is held while libvirt is written to: two do
+	mu     sync.Mutex        // guards starts, and is held while libvirt is written to: two do so
 	starts map[uint32]*start // that are not answered yet, by serial number
 }
 
@@ -195,6 +215,7 @@ type start struct {
 // tests refuses.
 const (
 	procSuspend       = 34
+	procCreateVolume  = 93  // virStorageVolCreateXML
 	procCreate        = 196 // virDomainCreateWithFlags
 	procUndefine      = 231 // virDomainUndefineFlags
 	procShutdown      = 258 // virDomainShutdownFlags
@@ -206,18 +227,17 @@ const (
 
 // asked passes a call on to libvirt.
 func (c *conversation) asked(p packet) error {
-	if c.mute.Load() && p.number(atType) == typeCall && p.number(atProcedure) == procShutdown {
-		if _, flags := p.flags(); flags&shutdownByAgent != 0 {
-			if c.unanswered++; c.unanswered >= mostUnanswered {
-				<-c.over
-			}
-			return nil
+	if c.relay.swallows(p) {
+		c.relay.unheard.Add(1)
+		if c.swallowed++; c.swallowed >= mostUnanswered {
+			<-c.over
 		}
+		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p.number(atType) == typeCall {
-		c.calls.Add(1)
+		c.relay.calls.Add(1)
 		c.ease(p)
 	}
 	_, err := c.libvirt.Write(p)
