@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"nomad-driver-virt/hypervisor"
 )
 
 const (
-	// pressEvery is how often a guest is asked to shut down: one that is booting
-	// does not hear the first time.
+	// pressEvery is how often a guest is asked to shut down, in each way: one that is
+	// booting does not hear the first time.
 	pressEvery = 5 * time.Second
 	// destroyTimeout bounds the wait for a VM's end after it was destroyed.
 	destroyTimeout = 30 * time.Second
@@ -129,16 +130,10 @@ func (t *task) stop(ctx context.Context, host domains, timeout time.Duration, to
 // with what is wrong.
 func (t *task) askToShutDown(ctx context.Context, host domains, patience time.Duration) {
 	t.wake(ctx, host)
-	t.noteAsked(hypervisor.ByAgent) // if it ends before there was an answer
-	refused := make(chan struct{}, 1)
-	go func() {
-		if host.AskAgent(ctx, t.vm) != nil {
-			refused <- struct{}{}
-		}
-	}()
+	refused := make(chan struct{})
+	go t.askAgent(ctx, host, sync.OnceFunc(func() { close(refused) }))
 	select {
 	case <-refused:
-		t.noteAsked(hypervisor.ByPowerButton)
 	case <-time.After(patience):
 	case <-ctx.Done():
 		return
@@ -146,14 +141,29 @@ func (t *task) askToShutDown(ctx context.Context, host domains, patience time.Du
 	press := time.NewTicker(pressEvery)
 	defer press.Stop()
 	for {
-		t.wake(ctx, host)
 		_ = host.PressPowerButton(ctx, t.vm)
 		select {
-		case <-refused:
-			t.noteAsked(hypervisor.ByPowerButton)
 		case <-press.C:
+			t.wake(ctx, host)
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// askAgent asks the guest's agent, and again when it was not asked: too many others
+// are, or the guest boots and has none yet.
+func (t *task) askAgent(ctx context.Context, host domains, refused func()) {
+	for ctx.Err() == nil {
+		t.noteAsked(hypervisor.ByAgent) // if it ends before there was an answer
+		if host.AskAgent(ctx, t.vm) == nil {
+			return
+		}
+		t.noteAsked(hypervisor.ByPowerButton)
+		refused()
+		select {
+		case <-time.After(pressEvery):
+		case <-ctx.Done():
 		}
 	}
 }
