@@ -2,6 +2,7 @@ package domxml
 
 import (
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -150,18 +151,22 @@ func marshalMetadata(s *vm.Spec) (string, error) {
 	return string(out), nil
 }
 
+// ErrBadJournal says that somebody has edited the metadata of a domain, or that a later
+// version of the driver has written it.
+var ErrBadJournal = errors.New("the domain's metadata is not what this driver writes")
+
 // ParseJournal reads the driver's metadata of a domain, as libvirt returns it
-// for MetadataURI.
+// for MetadataURI. What it does not understand is ErrBadJournal.
 func ParseJournal(document string) (Journal, error) {
 	var m metadata
 	if err := xml.Unmarshal([]byte(document), &m); err != nil {
-		return Journal{}, fmt.Errorf("the domain's metadata is not what this driver writes: %w", err)
+		return Journal{}, fmt.Errorf("%w: %w", ErrBadJournal, err)
 	}
 	j := Journal{Owner: vm.Owner(m.Task), Disks: make(map[string]vm.Volume)}
 	for _, written := range m.Volumes {
 		v, err := written.volume()
 		if err != nil {
-			return Journal{}, fmt.Errorf("the domain's metadata is not what this driver writes: %w", err)
+			return Journal{}, fmt.Errorf("%w: %w", ErrBadJournal, err)
 		}
 		j.Volumes = append(j.Volumes, v)
 		if written.Disk != "" {
@@ -171,7 +176,7 @@ func ParseJournal(document string) (Journal, error) {
 	for _, written := range m.Interfaces {
 		i, err := written.vmInterface()
 		if err != nil {
-			return Journal{}, fmt.Errorf("the domain's metadata is not what this driver writes: %w", err)
+			return Journal{}, fmt.Errorf("%w: %w", ErrBadJournal, err)
 		}
 		j.Interfaces = append(j.Interfaces, i)
 	}

@@ -268,7 +268,14 @@ type plugin struct {
 func (c *client) plugin(t *testing.T) *plugin {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	d := New(ctx, "0.0.0-test", hclog.NewNullLogger())
+	t.Cleanup(cancel)
+	p := &plugin{testutils.NewDriverHarness(t, c.driver(New(ctx, "0.0.0-test", hclog.NewNullLogger()))), cancel}
+	mustDo(t, p.SetConfig(c.config(t)))
+	return p
+}
+
+// driver puts a driver on the host.
+func (c *client) driver(d *Driver) *Driver {
 	links := []bridge.Link{{Name: "virbr0", IsBridge: true}, {Name: "br-lan", IsBridge: true}}
 	d.around = around{
 		libvirt:  func(Libvirt) (libvirtHost, error) { return c.host, nil },
@@ -281,13 +288,16 @@ func (c *client) plugin(t *testing.T) *plugin {
 		watch:    func(context.Context) <-chan struct{} { return c.changes },
 		stopping: func(context.Context) bool { return c.stopping.Load() },
 	}
-	t.Cleanup(cancel)
-	p := &plugin{testutils.NewDriverHarness(t, d), cancel}
+	return d
+}
+
+// config is the plugin's configuration.
+func (c *client) config(t *testing.T) *base.Config {
+	t.Helper()
 	config := Config{StoragePools: &StoragePools{Default: "pool", Directory: map[string]DirectoryPool{"pool": {Path: c.pool}}}}
 	var encoded []byte
 	mustDo(t, base.MsgPackEncode(&encoded, &config))
-	mustDo(t, p.SetConfig(&base.Config{PluginConfig: encoded, AgentConfig: &base.AgentConfig{}}))
-	return p
+	return &base.Config{PluginConfig: encoded, AgentConfig: &base.AgentConfig{}}
 }
 
 func mustDo(t testing.TB, err error) {

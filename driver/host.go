@@ -41,7 +41,7 @@ type domains interface {
 	Define(ctx context.Context, s *vm.Spec) error
 	Undefine(ctx context.Context, name string) error
 	Journal(ctx context.Context, name string) (domxml.Journal, error)
-	Owned(ctx context.Context, maybe func(name string) bool, by func(vm.Owner) bool) ([]string, error)
+	Owned(ctx context.Context, maybe func(name string) bool, by func(vm.Owner) bool) (owned []string, unreadable map[string]error, err error)
 	Interfaces(ctx context.Context) ([]domxml.Interface, error)
 
 	Start(ctx context.Context, name string) error

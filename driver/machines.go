@@ -263,9 +263,10 @@ func (m *machines) journal(ctx context.Context, name string) (domxml.Journal, er
 
 // removeForgotten removes what an earlier start of the same task of the same
 // allocation left, when Nomad or this plugin died before it was known to have
-// started, or before all of it was removed.
+// started, or before all of it was removed. What cannot be read may be another's:
+// removeOrphans tells of it.
 func (m *machines) removeForgotten(ctx context.Context, o vm.Owner) error {
-	names, err := m.host.Owned(ctx,
+	names, _, err := m.host.Owned(ctx,
 		func(name string) bool { return strings.HasPrefix(name, nameStem(o.Task)) },
 		func(of vm.Owner) bool { return of.Alloc == o.Alloc && of.Task == o.Task })
 	if err != nil {

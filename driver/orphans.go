@@ -25,7 +25,7 @@ const (
 // task to turn up, as tasks do when Nomad restarts. A plugin that Nomad does not
 // use any more removes nothing: it would not hear of another's tasks.
 func (d *Driver) removeOrphans(ctx context.Context, m *machines, after time.Duration) {
-	seen := make(orphans)
+	seen, unread := make(orphans), make(unreadable)
 	for {
 		select {
 		case <-ctx.Done():
@@ -37,11 +37,18 @@ func (d *Driver) removeOrphans(ctx context.Context, m *machines, after time.Dura
 			clear(seen)
 			continue
 		}
-		names, err := m.host.Owned(ctx,
+		names, bad, err := m.host.Owned(ctx,
 			func(name string) bool { return !d.knows(name) },
 			func(o vm.Owner) bool { return o.Node == node })
 		if err != nil {
-			continue // libvirt is away
+			if m.host.Health(ctx) == nil { // else libvirt is away, which is told elsewhere
+				d.logger.Warn("VMs that belong to no task could not be looked for; it is tried again", "error", err)
+			}
+			continue
+		}
+		for _, name := range unread.look(bad) {
+			d.logger.Warn("it cannot be told whether a VM belongs to a task; it is left as it is, "+
+				"remove it by hand if it is not needed", "vm", name, "error", bad[name])
 		}
 		fresh, over := seen.look(time.Now(), names, after)
 		for _, name := range fresh {
@@ -135,6 +142,22 @@ func (d *Driver) ownNode() string {
 		return ""
 	}
 	return d.node
+}
+
+// unreadable are VMs of which nobody knows whose they are.
+type unreadable map[string]error
+
+// look notes which there are now, with why it is so, and returns those that are there for
+// the first time, in order.
+func (u unreadable) look(now map[string]error) (fresh []string) {
+	maps.DeleteFunc(u, func(name string, _ error) bool { return now[name] == nil })
+	for _, name := range slices.Sorted(maps.Keys(now)) {
+		if u[name] == nil {
+			u[name] = now[name]
+			fresh = append(fresh, name)
+		}
+	}
+	return fresh
 }
 
 // orphans are VMs that belong to no task, and since when they have been seen.

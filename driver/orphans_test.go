@@ -4,15 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/hashicorp/go-hclog"
 
 	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/storage"
@@ -72,6 +76,93 @@ func TestVMOfATaskIsNoOrphan(t *testing.T) {
 	if got := d.ownNode(); got != "" {
 		t.Errorf("the node is %q, and Nomad does not use the plugin any more", got)
 	}
+}
+
+// logText is what a driver logs.
+type logText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logText) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(line)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// newSweeper returns a driver of the node "node", which Nomad uses.
+func newSweeper(t *testing.T, c *client, log io.Writer) *Driver {
+	t.Helper()
+	d := c.driver(New(t.Context(), "0.0.0-test", hclog.New(&hclog.LoggerOptions{Output: log})))
+	mustDo(t, d.SetConfig(c.config(t)))
+	d.used()
+	d.starts("other-0dd00001", "node")()
+	return d
+}
+
+// Somebody has edited what is written of a VM, or a later version of the driver has
+// written it.
+func TestVMThatCannotBeReadHoldsUpNoOther(t *testing.T) {
+	c, log := newClient(t), new(logText)
+	d := newSweeper(t, c, log)
+	owner := vm.Owner{Node: "node", Alloc: "alloc", Task: "web"}
+	define := func(name string) {
+		mustDo(t, c.host.Define(t.Context(), &vm.Spec{
+			Name: name, Owner: owner, Accel: vm.TCG, Arch: "x86_64", CPUModel: vm.CPUMaximum,
+			SeedVolume: vm.Volume{Pool: "pool", Name: name + ".iso", Path: filepath.Join(c.pool, name+".iso"), Format: "raw"},
+		}))
+	}
+	define("web-0dd00001")
+	define("web-0dd00002")
+	define("web-0dd00003")
+	mustDo(t, c.host.Edit("web-0dd00001", "<vm/"))
+	mustDo(t, c.host.Edit("web-0dd00002", "<vm/"))
+
+	// A start of the task removes what was left of an earlier one.
+	mustDo(t, d.machines.removeForgotten(t.Context(), owner))
+	if got, want := c.host.Left(), []string{"web-0dd00001", "web-0dd00002"}; !slices.Equal(got, want) {
+		t.Fatalf("when what is left of the task was removed, %q is there, want %q", got, want)
+	}
+
+	define("orphan-0dd00001")
+	ctx, end := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		d.removeOrphans(ctx, d.machines, 20*time.Millisecond)
+	}()
+	eventually(t, "the orphan is removed", func() bool { return !slices.Contains(c.host.Left(), "orphan-0dd00001") })
+	end()
+	<-ended
+	if got, want := c.host.Left(), []string{"web-0dd00001", "web-0dd00002"}; !slices.Equal(got, want) {
+		t.Errorf("%q is there, want %q, which cannot be read", got, want)
+	}
+	for _, name := range c.host.Left() {
+		if n := strings.Count(log.String(), "vm="+name); n != 1 {
+			t.Errorf("%s is named %d times, want once in:\n%s", name, n, log)
+		}
+	}
+}
+
+func TestOrphansThatCannotBeLookedForAreToldOf(t *testing.T) {
+	c, log := newClient(t), new(logText)
+	d := newSweeper(t, c, log)
+	c.host.Fail("Owned", errors.New("out of memory"))
+	ctx, end := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		d.removeOrphans(ctx, d.machines, time.Millisecond)
+	}()
+	eventually(t, "it is told", func() bool { return strings.Contains(log.String(), "out of memory") })
+	end()
+	<-ended
 }
 
 // heldPool is a pool that has some volumes.

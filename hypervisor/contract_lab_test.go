@@ -13,6 +13,7 @@ import (
 	"github.com/digitalocean/go-libvirt"
 	"github.com/digitalocean/go-libvirt/socket/dialers"
 
+	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/hypervisor/hypervisortest"
 	"nomad-driver-virt/vm"
@@ -61,6 +62,15 @@ func (o otherHand) kill(name string) error {
 	return o.DomainDestroy(d)
 }
 
+func (o otherHand) edit(name, metadata string) error {
+	d, err := o.DomainLookupByName(name)
+	if err != nil {
+		return err
+	}
+	return o.DomainSetMetadata(d, int32(libvirt.DomainMetadataElement), libvirt.OptString{metadata}, libvirt.OptString{"edited"},
+		libvirt.OptString{domxml.MetadataURI}, libvirt.DomainAffectConfig)
+}
+
 func (o otherHand) shutdown(name string) error {
 	d, err := o.DomainLookupByName(name)
 	if err != nil {
@@ -96,6 +106,7 @@ func TestLibvirtWithoutQEMUIsAHypervisor(t *testing.T) {
 		Accel:      "test",
 		Arch:       "i686",
 		Kill:       other.kill,
+		Edit:       other.edit,
 		PowerOff:   other.shutdown,
 		HasVolume:  other.lists,
 		Forget:     other.forget,
@@ -129,6 +140,7 @@ func TestLibvirtWithQEMUIsAHypervisor(t *testing.T) {
 		Accel:      vm.TCG,
 		Arch:       "x86_64",
 		Kill:       other.kill,
+		Edit:       other.edit,
 		HasVolume: func(v vm.Volume) bool {
 			_, err := os.Stat(v.Path)
 			return err == nil

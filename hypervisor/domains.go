@@ -81,8 +81,8 @@ func (h *Host) Undefine(ctx context.Context, name string) error {
 }
 
 // Journal returns what the driver wrote into a domain's metadata when it
-// defined it; ErrNoDomain when there is no such domain, or it is not ours. A
-// domain that runs still has it when somebody has undefined it.
+// defined it; ErrNoDomain when there is no such domain, or it is not ours, domxml.ErrBadJournal
+// when it cannot be read. A domain that runs still has it when somebody has undefined it.
 func (h *Host) Journal(ctx context.Context, name string) (domxml.Journal, error) {
 	document, err := onDomain(ctx, h, "reading the metadata of domain", name, func(c *libvirt.Libvirt, d libvirt.Domain) (string, error) {
 		return c.DomainGetMetadata(d, int32(libvirt.DomainMetadataElement),
@@ -94,7 +94,11 @@ func (h *Host) Journal(ctx context.Context, name string) (domxml.Journal, error)
 	if err != nil {
 		return domxml.Journal{}, err
 	}
-	return domxml.ParseJournal(document)
+	journal, err := domxml.ParseJournal(document)
+	if err != nil {
+		return domxml.Journal{}, fmt.Errorf("reading the metadata of domain %s: %w", name, err)
+	}
+	return journal, nil
 }
 
 // Taps lists the interfaces of a domain that runs which are on bridges.
@@ -109,26 +113,30 @@ func (h *Host) Taps(ctx context.Context, name string) ([]vm.Tap, error) {
 }
 
 // Owned lists the domains of this driver that belong to somebody, of those whose
-// names may be theirs: only their metadata is read.
-func (h *Host) Owned(ctx context.Context, maybe func(name string) bool, by func(vm.Owner) bool) ([]string, error) {
+// names may be theirs: only their metadata is read. It tells apart those of which it
+// cannot be read whose they are, by name, with the reason.
+func (h *Host) Owned(ctx context.Context, maybe func(name string) bool, by func(vm.Owner) bool,
+) (owned []string, unreadable map[string]error, err error) {
 	domains, err := h.allDomains(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var owned []string
+	unreadable = make(map[string]error)
 	for _, d := range domains {
 		if !maybe(d.Name) {
 			continue
 		}
 		switch j, err := h.Journal(ctx, d.Name); {
 		case errors.Is(err, ErrNoDomain):
+		case errors.Is(err, domxml.ErrBadJournal):
+			unreadable[d.Name] = err
 		case err != nil:
-			return nil, err
+			return nil, nil, err
 		case by(j.Owner):
 			owned = append(owned, d.Name)
 		}
 	}
-	return owned, nil
+	return owned, unreadable, nil
 }
 
 // Interfaces lists the network interfaces of all domains of the host, whosever they

@@ -290,7 +290,7 @@ func TestOwnedFindsItsOwnAlone(t *testing.T) {
 		virsh(t, "undefine", name)
 	}
 
-	got, err := h.Owned(t.Context(), func(name string) bool { return strings.HasPrefix(name, "hyp-owned-") }, ofTheTask)
+	got, _, err := h.Owned(t.Context(), func(name string) bool { return strings.HasPrefix(name, "hyp-owned-") }, ofTheTask)
 	must(t, err)
 	slices.Sort(got)
 	if diff := cmp.Diff([]string{"hyp-owned-1", "hyp-owned-2"}, got); diff != "" {
@@ -832,7 +832,7 @@ func TestDomainsWithoutQEMU(t *testing.T) {
 	if j, err := h.Journal(ctx, s.Name); err != nil || j.Owner != s.Owner {
 		t.Errorf("the journal tells of %+v, %v, want %+v", j.Owner, err, s.Owner)
 	}
-	if got, err := h.Owned(ctx, func(string) bool { return true }, ofTheTask); err != nil || !slices.Equal(got, []string{s.Name}) {
+	if got, _, err := h.Owned(ctx, func(string) bool { return true }, ofTheTask); err != nil || !slices.Equal(got, []string{s.Name}) {
 		t.Errorf("Owned = %q, %v, want %s", got, err, s.Name)
 	}
 }

@@ -19,7 +19,7 @@ type Hypervisor interface {
 	Define(ctx context.Context, s *vm.Spec) error
 	Undefine(ctx context.Context, name string) error
 	Journal(ctx context.Context, name string) (domxml.Journal, error)
-	Owned(ctx context.Context, maybe func(name string) bool, by func(vm.Owner) bool) ([]string, error)
+	Owned(ctx context.Context, maybe func(name string) bool, by func(vm.Owner) bool) (owned []string, unreadable map[string]error, err error)
 	Interfaces(ctx context.Context) ([]domxml.Interface, error)
 
 	Start(ctx context.Context, name string) error
@@ -57,6 +57,8 @@ type Subject struct {
 
 	// Kill destroys a VM by another hand.
 	Kill func(name string) error
+	// Edit changes the metadata of a VM by another hand.
+	Edit func(name, metadata string) error
 	// PowerOff has a guest turn itself off. nil: the guests boot nothing, and do
 	// not hear that they are asked to shut down either.
 	PowerOff func(name string) error

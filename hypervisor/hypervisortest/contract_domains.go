@@ -134,19 +134,30 @@ func testOwned(t *testing.T, s Subject) {
 		"contract-owned-1":     func(*vm.Owner) {},
 		"contract-owned-2":     func(o *vm.Owner) { o.TaskID = "another" },
 		"contract-owned-alloc": func(o *vm.Owner) { o.Alloc = "another" },
+		"contract-owned-bad":   func(*vm.Owner) {},
 		"contract-no-name":     func(*vm.Owner) {},
 	} {
 		spec := s.spec(t, name)
 		change(&spec.Owner)
 		must(t, s.Define(bounded(t), spec))
 	}
-	got, err := s.Owned(bounded(t),
+	const bad = `<vm xmlns="` + domxml.MetadataURI + `"><task alloc="alloc" name="task"/><volume pool="p" name="v" keep="for ever"/></vm>`
+	must(t, s.Edit("contract-owned-bad", bad))
+	got, unreadable, err := s.Owned(bounded(t),
 		func(name string) bool { return strings.HasPrefix(name, "contract-owned-") },
 		func(o vm.Owner) bool { return o.Alloc == "alloc" && o.Task == "task" })
 	must(t, err)
 	slices.Sort(got)
 	if diff := cmp.Diff([]string{"contract-owned-1", "contract-owned-2"}, got); diff != "" {
 		t.Errorf("those of the owner (-want +got):\n%s", diff)
+	}
+	if why := unreadable["contract-owned-bad"]; len(unreadable) != 1 || !errors.Is(why, domxml.ErrBadJournal) ||
+		!strings.Contains(why.Error(), "contract-owned-bad") {
+		t.Errorf("those that cannot be read are %v, want the one that was edited, and why it is so, by name", unreadable)
+	}
+	_, err = s.Journal(bounded(t), "contract-owned-bad")
+	if !errors.Is(err, domxml.ErrBadJournal) {
+		t.Errorf("its journal: %v, want %v", err, domxml.ErrBadJournal)
 	}
 }
 

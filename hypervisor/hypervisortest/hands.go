@@ -69,6 +69,14 @@ func (m *Memory) Address(name string, addresses map[string][]netip.Addr) error {
 	return m.hand(name, func(d *domain) { d.addresses = addresses })
 }
 
+// Edit is another hand's change of what is written of a VM, whether it executes or not.
+func (m *Memory) Edit(name, metadata string) error {
+	return m.on("Edit", name, func(d *domain) error {
+		d.metadata = metadata
+		return nil
+	})
+}
+
 // hand does something to a VM that executes, also while nobody can ask for it.
 func (m *Memory) hand(name string, do func(*domain)) error {
 	m.mu.Lock()

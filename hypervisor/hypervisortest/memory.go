@@ -182,35 +182,40 @@ func (m *Memory) Undefine(_ context.Context, name string) error {
 // Journal reads what Define wrote.
 func (m *Memory) Journal(_ context.Context, name string) (j domxml.Journal, err error) {
 	err = m.on("Journal", name, func(d *domain) (err error) {
-		j, err = domxml.ParseJournal(d.metadata)
+		if j, err = domxml.ParseJournal(d.metadata); err != nil {
+			err = fmt.Errorf("reading the metadata of domain %s: %w", name, err)
+		}
 		return err
 	})
 	return j, err
 }
 
 // Owned reads the journals of those that may be meant.
-func (m *Memory) Owned(ctx context.Context, maybe func(name string) bool, by func(vm.Owner) bool) ([]string, error) {
+func (m *Memory) Owned(ctx context.Context, maybe func(name string) bool, by func(vm.Owner) bool,
+) (owned []string, unreadable map[string]error, err error) {
 	m.mu.Lock()
-	err := m.refusal("Owned")
+	err = m.refusal("Owned")
 	names := slices.Sorted(maps.Keys(m.domains))
 	m.mu.Unlock()
 	if err != nil {
-		return nil, fmt.Errorf("listing domains: %w", err)
+		return nil, nil, fmt.Errorf("listing domains: %w", err)
 	}
-	var owned []string
+	unreadable = make(map[string]error)
 	for _, name := range names {
 		if !maybe(name) {
 			continue
 		}
 		switch j, err := m.Journal(ctx, name); {
 		case errors.Is(err, hypervisor.ErrNoDomain): // it went in between
+		case errors.Is(err, domxml.ErrBadJournal):
+			unreadable[name] = err
 		case err != nil:
-			return nil, err
+			return nil, nil, err
 		case by(j.Owner):
 			owned = append(owned, name)
 		}
 	}
-	return owned, nil
+	return owned, unreadable, nil
 }
 
 // Interfaces are those that Define was told of.

@@ -14,6 +14,7 @@ func TestMemoryIsAHypervisor(t *testing.T) {
 		Accel:      vm.TCG,
 		Arch:       "x86_64",
 		Kill:       m.Kill,
+		Edit:       m.Edit,
 		PowerOff:   m.PowerOff,
 		HasVolume: func(v vm.Volume) bool {
 			_, err := os.Stat(v.Path)
