@@ -1,13 +1,11 @@
 package domxml
 
 import (
-	"crypto/sha1"
-	"encoding/hex"
 	"encoding/xml"
 	"fmt"
 	"net"
-	"strings"
 
+	"github.com/google/uuid"
 	"libvirt.org/go/libvirtxml"
 
 	"nomad-driver-virt/vm"
@@ -94,12 +92,12 @@ var cephPatience = []libvirtxml.StoragePoolRBDCommandlineOption{
 // start with the host; nobody can read it back through libvirt.
 //
 // Format: https://libvirt.org/formatsecret.html
-func Secret(uuid, pool string) (string, error) {
+func Secret(id, pool string) (string, error) {
 	return (&libvirtxml.Secret{
 		Ephemeral:   "no",
 		Private:     "yes",
 		Description: "Key of the Ceph client of storage pool " + pool,
-		UUID:        uuid,
+		UUID:        id,
 		Usage:       &libvirtxml.SecretUsage{Type: "ceph", Name: SecretUsage(pool)},
 	}).Marshal()
 }
@@ -113,16 +111,7 @@ func SecretUsage(pool string) string { return "nomad-driver-virt storage pool " 
 //
 // It is a version 5: https://www.rfc-editor.org/rfc/rfc9562#name-uuid-version-5
 func SecretUUID(pool string) string {
-	// The namespace of names that are URLs.
-	space, err := hex.DecodeString("6ba7b8119dad11d180b400c04fd430c8")
-	if err != nil {
-		panic(err) // of a constant
-	}
-	sum := sha1.Sum(append(space, "nomad-driver-virt:pool:"+pool...))
-	sum[6] = sum[6]&0x0f | 0x50
-	sum[8] = sum[8]&0x3f | 0x80
-	u := hex.EncodeToString(sum[:16])
-	return strings.Join([]string{u[:8], u[8:12], u[12:16], u[16:20], u[20:]}, "-")
+	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("nomad-driver-virt:pool:"+pool)).String()
 }
 
 // Pool is what libvirt knows of a storage pool.

@@ -3,7 +3,6 @@ package hypervisor
 import (
 	"context"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/google/uuid"
 
 	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/vm"
@@ -76,15 +76,15 @@ func (h *Host) ensureSecret(ctx context.Context, pool string, now, before told) 
 		return fmt.Errorf("the key of client.%s for storage pool %s is not the base64 that `ceph auth print-key client.%s` writes",
 			now.rbd.User, pool, now.rbd.User)
 	}
-	uuid, err := parseUUID(now.rbd.Secret)
+	id, err := uuid.Parse(now.rbd.Secret)
 	if err != nil {
 		return fmt.Errorf("the secret of storage pool %s: %w", pool, err)
 	}
 	return do(ctx, h, "handing libvirt the key of storage pool "+pool, func(c *libvirt.Libvirt) error {
-		secret, err := c.SecretLookupByUUID(uuid)
+		secret, err := c.SecretLookupByUUID(libvirt.UUID(id))
 		switch {
 		case isCode(err, libvirt.ErrNoSecret):
-			secret, err = defineSecret(c, uuid, now.rbd.Secret, pool)
+			secret, err = defineSecret(c, id, pool)
 		case err == nil && before.client == now.client && before.key == now.key && before.rbd.Secret == now.rbd.Secret:
 			return nil
 		}
@@ -95,25 +95,17 @@ func (h *Host) ensureSecret(ctx context.Context, pool string, now, before told) 
 	})
 }
 
-func parseUUID(written string) (libvirt.UUID, error) {
-	raw, err := hex.DecodeString(strings.ReplaceAll(written, "-", ""))
-	if err != nil || len(raw) != len(libvirt.UUID{}) {
-		return libvirt.UUID{}, fmt.Errorf("%q is no UUID", written)
-	}
-	return libvirt.UUID(raw), nil
-}
-
-func defineSecret(c *libvirt.Libvirt, uuid libvirt.UUID, written, pool string) (libvirt.Secret, error) {
+func defineSecret(c *libvirt.Libvirt, id uuid.UUID, pool string) (libvirt.Secret, error) {
 	usage := domxml.SecretUsage(pool)
 	other, err := c.SecretLookupByUsage(int32(libvirt.SecretUsageTypeCeph), usage)
 	switch {
-	case err == nil && other.UUID != uuid:
+	case err == nil && other.UUID != libvirt.UUID(id):
 		return libvirt.Secret{}, fmt.Errorf("libvirt has another secret for the Ceph usage %q, %x, and takes one only; "+
 			"remove it with `virsh secret-undefine %x`", usage, other.UUID, other.UUID)
 	case err != nil && !isCode(err, libvirt.ErrNoSecret):
 		return libvirt.Secret{}, err
 	}
-	document, err := domxml.Secret(written, pool)
+	document, err := domxml.Secret(id.String(), pool)
 	if err != nil {
 		return libvirt.Secret{}, err
 	}

@@ -150,15 +150,3 @@ func TestAPoolIsKnownToRunWhileItIsRefreshed(t *testing.T) {
 		t.Error("after the refresh it is taken to run")
 	}
 }
-
-func TestParseUUID(t *testing.T) {
-	want := libvirt.UUID{0xd5, 0x03, 0xb8, 0xd3, 0x31, 0x5e, 0x5d, 0x31, 0xb3, 0x57, 0x9d, 0xff, 0x78, 0x93, 0x89, 0x02}
-	if got, err := parseUUID("d503b8d3-315e-5d31-b357-9dff78938902"); err != nil || got != want {
-		t.Errorf("%x, %v, want %x", got, err, want)
-	}
-	for _, bad := range []string{"", "1", "secret", "d503b8d3-315e-5d31-b357-9dff789389", "d503b8d3-315e-5d31-b357-9dff7893890200"} {
-		if got, err := parseUUID(bad); err == nil {
-			t.Errorf("%q is taken for %x", bad, got)
-		}
-	}
-}
