@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"encoding/hex"
-	"errors"
 	"regexp"
 	"slices"
 	"strconv"
@@ -10,10 +9,11 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"nomad-driver-virt/kmsg"
 )
 
 const (
-	kernelLog = "/dev/kmsg"
 	auditLog  = "/var/log/audit/audit.log" // where there is auditd, the kernel's has no refusals
 	auditTail = 4 << 20                    // bytes of it that are read
 
@@ -22,8 +22,14 @@ const (
 
 func gatherSecurity(s Settings) Security {
 	var found Security
-	messages, err := kernelMessages()
-	found.Log = err
+	var messages []string
+	for message, err := range kmsg.Messages() {
+		if err != nil {
+			found.Log = err
+			break
+		}
+		messages = append(messages, message)
+	}
 	if audited, err := lines(auditLog, auditTail); err == nil {
 		messages, found.Log = append(messages, audited...), nil
 	}
@@ -63,31 +69,6 @@ func labelOf(path string) string {
 		return ""
 	}
 	return strings.TrimRight(string(label[:n]), "\x00")
-}
-
-// kernelMessages reads the kernel's log: each read returns one message.
-//
-// See Documentation/ABI/testing/dev-kmsg of the kernel.
-func kernelMessages() ([]string, error) {
-	log, err := unix.Open(kernelLog, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = unix.Close(log) }()
-	var all []string
-	message := make([]byte, 8<<10)
-	for {
-		n, err := unix.Read(log, message)
-		switch {
-		case errors.Is(err, unix.EPIPE), errors.Is(err, unix.EINTR): // messages were overwritten meanwhile
-		case errors.Is(err, unix.EAGAIN), err == nil && n == 0: // that was the last one
-			return all, nil
-		case err != nil:
-			return all, err
-		default:
-			all = append(all, string(message[:n]))
-		}
-	}
 }
 
 // Profiles of libvirt's: of each QEMU one that begins so, and those of its helpers.

@@ -1,7 +1,6 @@
 package hypervisor
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"github.com/digitalocean/go-libvirt"
 	"golang.org/x/sys/unix"
 
+	"nomad-driver-virt/kmsg"
 	"nomad-driver-virt/vm"
 )
 
@@ -155,30 +155,15 @@ func isWarning(line string) bool {
 	return strings.Contains(line, ": warning: ") || strings.HasPrefix(line, "Please use ")
 }
 
-// kernelLog is the kernel's: each read returns one message.
-//
-// See Documentation/ABI/testing/dev-kmsg of the kernel.
-const kernelLog = "/dev/kmsg"
-
 // killedForMemory tells whether the kernel has killed the QEMU of a domain because
 // there was no memory left. Where it does not let its log be read, it has not.
 func killedForMemory(name string) bool {
-	log, err := unix.Open(kernelLog, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = unix.Close(log) }()
-	message := make([]byte, 8<<10)
-	for {
-		n, err := unix.Read(log, message)
-		switch {
-		case errors.Is(err, unix.EPIPE), errors.Is(err, unix.EINTR): // messages were overwritten meanwhile
-		case err != nil || n == 0: // EAGAIN: that was the last one
-			return false
-		case isKillOf(name, message[:n]):
+	for message, err := range kmsg.Messages() {
+		if err == nil && isKillOf(name, message) {
 			return true
 		}
 	}
+	return false
 }
 
 // isKillOf tells whether a message of the kernel's says that it killed the QEMU of
@@ -187,16 +172,16 @@ func killedForMemory(name string) bool {
 //
 // See dump_oom_victim in mm/oom_kill.c of the kernel, and
 // https://libvirt.org/cgroups.html
-func isKillOf(name string, message []byte) bool {
-	if !bytes.Contains(message, []byte("oom-kill:")) {
+func isKillOf(name, message string) bool {
+	if !strings.Contains(message, "oom-kill:") {
 		return false
 	}
-	_, group, is := bytes.Cut(message, []byte(",task_memcg="))
+	_, group, is := strings.Cut(message, ",task_memcg=")
 	if !is {
 		return false
 	}
-	path, _, _ := bytes.Cut(group, []byte(",task="))
-	for element := range strings.SplitSeq(unescape(string(path)), "/") {
+	path, _, _ := strings.Cut(group, ",task=")
+	for element := range strings.SplitSeq(unescape(path), "/") {
 		element = strings.TrimSuffix(strings.TrimSuffix(element, ".scope"), ".libvirt-qemu")
 		element = strings.TrimPrefix(element, "machine-")
 		id, _, _ := strings.Cut(strings.TrimPrefix(element, "qemu-"), "-")
@@ -247,13 +232,13 @@ const recently = 10 * time.Minute
 
 // isRecent tells whether a message of the kernel's is a new one: it has the time
 // since the host was started, in microseconds, as its third number.
-func isRecent(message []byte) bool {
-	fields := bytes.SplitN(message, []byte(","), 4)
+func isRecent(message string) bool {
+	fields := strings.SplitN(message, ",", 4)
 	var now unix.Timespec
 	if len(fields) < 4 || unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) != nil {
 		return false
 	}
-	at, err := strconv.ParseInt(string(fields[2]), 10, 64)
+	at, err := strconv.ParseInt(fields[2], 10, 64)
 	return err == nil && time.Duration(now.Nano())-time.Duration(at)*time.Microsecond < recently
 }
 

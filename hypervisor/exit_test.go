@@ -138,7 +138,7 @@ func TestKillsForMemoryAreTold(t *testing.T) {
 		{"another message", "6,1,1,-;task_memcg=/machine/qemu-2-vm-task-f82d9b23.libvirt-qemu,task=", false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := isKillOf("vm-task-f82d9b23", []byte(test.message)); got != test.want {
+			if got := isKillOf("vm-task-f82d9b23", test.message); got != test.want {
 				t.Errorf("%t, want %t", got, test.want)
 			}
 		})
@@ -163,10 +163,10 @@ func TestMachineNamesAreLibvirts(t *testing.T) {
 	// A name that was cut may be another's of before.
 	const message = ",-;oom-kill:constraint=CONSTRAINT_MEMCG,task_memcg=/machine/"
 	group, _ := machineName("12", long)
-	if isKillOf(long, []byte("6,1,1"+message+group+".libvirt-qemu,task=qemu")) && !isRecent([]byte("6,1,1,-;")) {
+	if isKillOf(long, "6,1,1"+message+group+".libvirt-qemu,task=qemu") && !isRecent("6,1,1,-;") {
 		t.Error("a kill of long ago is taken for that of a name that was cut")
 	}
-	if !isKillOf(long, []byte("6,1,9000000000000000"+message+group+".libvirt-qemu,task=qemu")) {
+	if !isKillOf(long, "6,1,9000000000000000"+message+group+".libvirt-qemu,task=qemu") {
 		t.Error("a kill of a name that was cut is not seen")
 	}
 }
