@@ -34,20 +34,22 @@ type GuestMemory struct {
 //
 // See virConnectGetAllDomainStats in https://libvirt.org/html/libvirt-libvirt-domain.html
 func (h *Host) Stats(ctx context.Context) (map[string]Stats, error) {
-	const (
-		what  = uint32(libvirt.DomainStatsCPUTotal | libvirt.DomainStatsBalloon)
-		flags = uint32(libvirt.ConnectGetAllDomainsStatsActive | libvirt.ConnectGetAllDomainsStatsNowait)
-	)
+	return ofEach(ctx, h, libvirt.DomainStatsCPUTotal|libvirt.DomainStatsBalloon, statsOf)
+}
+
+// ofEach reads some statistics of all VMs that run, by name.
+func ofEach[T any](ctx context.Context, h *Host, which libvirt.DomainStatsTypes, read func([]libvirt.TypedParam, time.Time) T) (map[string]T, error) {
+	const flags = uint32(libvirt.ConnectGetAllDomainsStatsActive | libvirt.ConnectGetAllDomainsStatsNowait)
 	records, err := call(ctx, h, "reading the statistics of domains", func(c *libvirt.Libvirt) ([]libvirt.DomainStatsRecord, error) {
-		return c.ConnectGetAllDomainStats(nil, what, flags)
+		return c.ConnectGetAllDomainStats(nil, uint32(which), flags)
 	})
 	if err != nil {
 		return nil, err
 	}
 	now := time.Now()
-	all := make(map[string]Stats, len(records))
+	all := make(map[string]T, len(records))
 	for _, r := range records {
-		all[r.Dom.Name] = statsOf(r.Params, now)
+		all[r.Dom.Name] = read(r.Params, now)
 	}
 	return all, nil
 }

@@ -40,23 +40,8 @@ type InterfaceUsage struct {
 
 // Usage reads what all VMs that run have used, by name, in one call, as Stats does.
 func (h *Host) Usage(ctx context.Context) (map[string]Usage, error) {
-	const (
-		what = uint32(libvirt.DomainStatsCPUTotal | libvirt.DomainStatsBalloon | libvirt.DomainStatsVCPU |
-			libvirt.DomainStatsInterface | libvirt.DomainStatsBlock)
-		flags = uint32(libvirt.ConnectGetAllDomainsStatsActive | libvirt.ConnectGetAllDomainsStatsNowait)
-	)
-	records, err := call(ctx, h, "reading the statistics of domains", func(c *libvirt.Libvirt) ([]libvirt.DomainStatsRecord, error) {
-		return c.ConnectGetAllDomainStats(nil, what, flags)
-	})
-	if err != nil {
-		return nil, err
-	}
-	now := time.Now()
-	all := make(map[string]Usage, len(records))
-	for _, r := range records {
-		all[r.Dom.Name] = usageOf(r.Params, now)
-	}
-	return all, nil
+	return ofEach(ctx, h, libvirt.DomainStatsCPUTotal|libvirt.DomainStatsBalloon|libvirt.DomainStatsVCPU|
+		libvirt.DomainStatsInterface|libvirt.DomainStatsBlock, usageOf)
 }
 
 func usageOf(params []libvirt.TypedParam, at time.Time) Usage {
