@@ -12,6 +12,9 @@ import (
 // have.
 const usbPorts = 15
 
+// diskDriver is QEMU's own: libvirt has others for other hypervisors.
+const diskDriver = "qemu"
+
 // diskControllers lists the controllers that libvirt would not choose by itself.
 func diskControllers(disks []vm.Disk) []libvirtxml.DomainController {
 	// The seed's bus: every guest that knows virtio disks knows virtio-scsi,
@@ -52,7 +55,7 @@ func diskDevices(disks []vm.Disk, seed vm.Volume) []libvirtxml.DomainDisk {
 	}
 	return append(all, libvirtxml.DomainDisk{
 		Device:   string(vm.CDROM),
-		Driver:   &libvirtxml.DomainDiskDriver{Name: "qemu", Type: seed.Format},
+		Driver:   &libvirtxml.DomainDiskDriver{Name: diskDriver, Type: seed.Format},
 		Source:   diskSource(seed),
 		Target:   &libvirtxml.DomainDiskTarget{Dev: vm.DiskName("sd", target), Bus: "scsi"},
 		ReadOnly: &libvirtxml.DomainDiskReadOnly{},
@@ -73,7 +76,7 @@ func scsiAddress(unit uint) *libvirtxml.DomainAddress {
 func diskDevice(d vm.Disk) libvirtxml.DomainDisk {
 	device := libvirtxml.DomainDisk{
 		Device: string(d.Kind),
-		Driver: &libvirtxml.DomainDiskDriver{Name: d.Driver, Type: d.Volume.Format},
+		Driver: &libvirtxml.DomainDiskDriver{Name: diskDriver, Type: d.Volume.Format},
 		Source: diskSource(d.Volume),
 		Target: &libvirtxml.DomainDiskTarget{Dev: d.Device, Bus: d.Bus},
 		// Said in full, so that libvirt need not probe what is below, and cannot

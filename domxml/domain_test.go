@@ -43,7 +43,7 @@ func example() *vm.Spec {
 		Memory:   vm.GiB,
 		Disks: []vm.Disk{{
 			Volume: volume(name+".qcow2", "qcow2", 10*vm.GiB),
-			Device: "vda", Bus: "virtio", Driver: "qemu", Kind: vm.HardDisk,
+			Device: "vda", Bus: "virtio", Kind: vm.HardDisk,
 			Image: &vm.Image{Path: "/var/lib/virt/images/debian-12.qcow2", Format: "qcow2", Size: 2 * vm.GiB},
 		}},
 		Interfaces: []vm.Interface{{Bridge: "virbr0", Network: "default", MAC: "52:54:00:12:34:56"}},
@@ -71,7 +71,7 @@ func everything() *vm.Spec {
 	}
 	overlay.Volume.Parent, overlay.Volume.Keep = overlay.Base.Name, 24*time.Hour
 	add := func(device, bus string, kind vm.DiskKind, readOnly bool, v vm.Volume) {
-		s.Disks = append(s.Disks, vm.Disk{Volume: v, Device: device, Bus: bus, Driver: "qemu", Kind: kind, ReadOnly: readOnly})
+		s.Disks = append(s.Disks, vm.Disk{Volume: v, Device: device, Bus: bus, Kind: kind, ReadOnly: readOnly})
 	}
 	add("sdb", "scsi", vm.HardDisk, true, volume(s.Name+"-sdb.img", "raw", vm.GiB))
 	add("sda", "sata", vm.CDROM, true, volume(s.Name+"-sda.img", "raw", vm.GiB))

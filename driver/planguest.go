@@ -94,7 +94,6 @@ func guestSide(r request, path string, d Disk, on *mount, p *problems) vm.Disk {
 	oneOf(path+".driver", d.Driver, p, "qemu")
 	disk := vm.Disk{
 		Kind:     vm.DiskKind(d.Kind),
-		Driver:   "qemu",
 		ReadOnly: d.ReadOnly || on != nil && on.readOnly || d.Kind == string(vm.CDROM),
 	}
 	if d.Kind == "" {

@@ -77,7 +77,7 @@ func machine(t *testing.T, h *Host, name string) *vm.Spec {
 		Name:  name,
 		Owner: vm.Owner{Namespace: "default", Job: "job", Group: "group", Task: "task", Alloc: alloc, TaskID: alloc + "/task/5a6e215e"},
 		Accel: vm.TCG, CPUModel: vm.CPUMaximum, Arch: "x86_64", VCPUs: 1, Memory: 64 * vm.MiB,
-		Disks:      []vm.Disk{{Volume: volumeIn(pool, dir, name+".qcow2"), Device: "vda", Bus: "virtio", Driver: "qemu"}},
+		Disks:      []vm.Disk{{Volume: volumeIn(pool, dir, name+".qcow2"), Device: "vda", Bus: "virtio"}},
 		Interfaces: []vm.Interface{{Bridge: "virbr0", Network: "default", MAC: "52:54:00:12:34:56"}},
 		SeedVolume: volumeIn(pool, dir, name+"-seed.img"),
 	}

@@ -80,7 +80,7 @@ func smallDisk(t *testing.T, h *Host, device string, size vm.Bytes) (disk vm.Dis
 	v := volumeIn(pool, dir, "small.img")
 	v.Format, v.Size = "raw", size
 	must(t, h.CreateVolume(t.Context(), v, nil))
-	return vm.Disk{Volume: v, Device: device, Bus: "virtio", Driver: "qemu"}, func() { mount(syscall.MS_REMOUNT, 2*size) }
+	return vm.Disk{Volume: v, Device: device, Bus: "virtio"}, func() { mount(syscall.MS_REMOUNT, 2*size) }
 }
 
 // boots is how long a guest that boots may take for anything: the machine may

@@ -85,7 +85,6 @@ type Disk struct {
 	Volume   Volume
 	Device   string   // target name, "vda"
 	Bus      string   // "virtio", "scsi", "sata", "ide" or "usb"
-	Driver   string   // libvirt's disk driver, "qemu"
 	Kind     DiskKind // what the guest takes it for
 	ReadOnly bool
 

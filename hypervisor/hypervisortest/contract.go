@@ -143,7 +143,7 @@ func (s Subject) spec(t *testing.T, name string) *vm.Spec {
 		Name:  name,
 		Owner: vm.Owner{Node: "node", Namespace: "default", Job: "job", Group: "group", Task: "task", Alloc: "alloc", TaskID: "alloc/task/" + name},
 		Accel: s.Accel, CPUModel: vm.CPUMaximum, Arch: s.Arch, VCPUs: 1, Memory: 64 * vm.MiB,
-		Disks:      []vm.Disk{{Volume: volume(name + "-vda.img"), Device: "vda", Bus: "virtio", Driver: "qemu", Kind: vm.HardDisk}},
+		Disks:      []vm.Disk{{Volume: volume(name + "-vda.img"), Device: "vda", Bus: "virtio", Kind: vm.HardDisk}},
 		SeedVolume: volume(name + "-seed.iso"),
 	}
 	for _, v := range spec.Volumes() {
