@@ -44,7 +44,7 @@ func (h *Host) EnsureCephPool(ctx context.Context, name string, r vm.RBD, key st
 	if err != nil {
 		return fmt.Errorf("starting storage pool %s: %w", name, err)
 	}
-	pool, now := h.poolState(name), told{client, r, key}
+	pool, now := h.poolWork(name), told{client, r, key}
 	if pool.runs(now) {
 		return nil
 	}

@@ -85,7 +85,7 @@ func TestAPoolThatIsSomethingElseIsRefused(t *testing.T) {
 
 func TestOneAtATimeTellsLibvirtOfAPool(t *testing.T) {
 	h := mustNew(t, "test:///default")
-	if h.poolState("ceph") != h.poolState("ceph") || h.poolState("other") == h.poolState("ceph") {
+	if h.poolWork("ceph") != h.poolWork("ceph") || h.poolWork("other") == h.poolWork("ceph") {
 		t.Fatal("a pool is not told from others by its name")
 	}
 	over, err := h.poolTurn(t.Context(), "ceph")
@@ -100,7 +100,7 @@ func TestOneAtATimeTellsLibvirtOfAPool(t *testing.T) {
 
 func TestRefreshesThatAreAskedForMeanwhileAreOne(t *testing.T) {
 	now := told{client: &libvirt.Libvirt{}, rbd: cephRBD, key: "a"}
-	pool := (&Host{pools: make(map[string]*poolState)}).poolState("ceph")
+	pool := (&Host{pools: make(map[string]*poolWork)}).poolWork("ceph")
 	pool.tell(now)
 	mustRefresh := func(what string, got, want bool) {
 		t.Helper()
@@ -122,7 +122,7 @@ func TestRefreshesThatAreAskedForMeanwhileAreOne(t *testing.T) {
 
 func TestAPoolIsKnownToRunWhileItIsRefreshed(t *testing.T) {
 	now := told{client: &libvirt.Libvirt{}, rbd: cephRBD, key: "a"}
-	pool := (&Host{pools: make(map[string]*poolState)}).poolState("ceph")
+	pool := (&Host{pools: make(map[string]*poolWork)}).poolWork("ceph")
 	pool.tell(now)
 	if pool.runs(now) {
 		t.Error("it is taken to run though nothing tells so")

@@ -34,7 +34,8 @@ type GuestArch struct {
 	Accel vm.Accel
 }
 
-type factsKey struct{ arch, machine string }
+// guestType is what capabilities of domains are for.
+type guestType struct{ arch, machine string }
 
 type domainCapabilities struct {
 	accel vm.Accel
@@ -53,7 +54,7 @@ func (h *Host) Guests(ctx context.Context) ([]GuestArch, error) {
 		if !domxml.MakesGuests(g.Arch) {
 			continue
 		}
-		caps, err := h.capabilities(ctx, factsKey{g.Arch, domxml.DefaultMachine(g.Arch)})
+		caps, err := h.capabilities(ctx, guestType{g.Arch, domxml.DefaultMachine(g.Arch)})
 		switch {
 		case err != nil && (g.Arch == host.Arch || !errors.Is(err, ErrRefused)):
 			return nil, err
@@ -85,7 +86,7 @@ func (h *Host) Facts(ctx context.Context, arch, machine string) (Facts, error) {
 	if machine == "" {
 		machine = domxml.DefaultMachine(arch)
 	}
-	caps, err := h.capabilities(ctx, factsKey{arch, machine})
+	caps, err := h.capabilities(ctx, guestType{arch, machine})
 	if err != nil {
 		return Facts{}, err
 	}
@@ -133,56 +134,56 @@ func (h *Host) hostCapabilities(ctx context.Context) (domxml.Capabilities, error
 
 // capabilities asks once in the life of a connection: libvirt may probe QEMU
 // to answer.
-func (h *Host) capabilities(ctx context.Context, key factsKey) (domainCapabilities, error) {
+func (h *Host) capabilities(ctx context.Context, of guestType) (domainCapabilities, error) {
 	h.mu.Lock()
-	facts := h.facts // another connection has another map
-	known, ok := facts[key]
+	offered := h.offered // another connection has another map
+	known, ok := offered[of]
 	h.mu.Unlock()
 	if ok {
 		return known, nil
 	}
-	found, err := h.askCapabilities(ctx, key)
+	found, err := h.askCapabilities(ctx, of)
 	if err != nil {
 		return domainCapabilities{}, err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if facts != nil {
-		facts[key] = found
+	if offered != nil {
+		offered[of] = found
 	}
 	return found, nil
 }
 
-func (h *Host) askCapabilities(ctx context.Context, key factsKey) (domainCapabilities, error) {
+func (h *Host) askCapabilities(ctx context.Context, of guestType) (domainCapabilities, error) {
 	found := domainCapabilities{accel: vm.KVM}
-	offered, err := h.domainCapabilities(ctx, key, vm.KVM)
+	offered, err := h.domainCapabilities(ctx, of, vm.KVM)
 	if errors.Is(err, ErrRefused) {
 		// That is how libvirt says that there is no KVM, or not for this one.
 		found.accel = vm.TCG
-		offered, err = h.domainCapabilities(ctx, key, vm.TCG)
+		offered, err = h.domainCapabilities(ctx, of, vm.TCG)
 	}
 	if err != nil {
 		return domainCapabilities{}, err
 	}
 	found.offer, err = domxml.ParseOffer(offered)
-	if err == nil && domxml.NeedsUEFI(key.arch) && !found.offer.UEFI {
-		err = noFirmware(key)
+	if err == nil && domxml.NeedsUEFI(of.arch) && !found.offer.UEFI {
+		err = noFirmware(of)
 	}
 	return found, err
 }
 
 // noFirmware says where to get firmware, where there is any.
-func noFirmware(key factsKey) error {
+func noFirmware(of guestType) error {
 	hint := ""
-	if key.machine == domxml.DefaultMachine(key.arch) {
-		hint = "; Debian has it in package qemu-efi-" + key.arch
+	if of.machine == domxml.DefaultMachine(of.arch) {
+		hint = "; Debian has it in package qemu-efi-" + of.arch
 	}
-	return fmt.Errorf("%w: the host has no UEFI firmware for %s guests of machine type %s%s", ErrRefused, key.arch, key.machine, hint)
+	return fmt.Errorf("%w: the host has no UEFI firmware for %s guests of machine type %s%s", ErrRefused, of.arch, of.machine, hint)
 }
 
-func (h *Host) domainCapabilities(ctx context.Context, key factsKey, accel vm.Accel) (string, error) {
+func (h *Host) domainCapabilities(ctx context.Context, of guestType, accel vm.Accel) (string, error) {
 	document, err := call(ctx, h, "reading the capabilities of "+string(accel)+" domains", func(c *libvirt.Libvirt) (string, error) {
-		return c.ConnectGetDomainCapabilities(nil, optional(key.arch), optional(key.machine), libvirt.OptString{string(accel)}, 0)
+		return c.ConnectGetDomainCapabilities(nil, optional(of.arch), optional(of.machine), libvirt.OptString{string(accel)}, 0)
 	})
 	var no libvirt.Error
 	if errors.As(err, &no) {

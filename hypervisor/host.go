@@ -34,14 +34,14 @@ type Host struct {
 
 	mu         sync.Mutex // guards the fields below
 	client     *libvirt.Libvirt
-	err        error                           // why client is nil; nil before the first attempt
-	changed    chan struct{}                   // closed when client or err changes
-	watches    map[chan<- struct{}]watch       // who waits for news of which domain
-	diskErrors map[string]DiskError            // by domain: the last one that this connection has told of
-	signalled  map[string]bool                 // by domain: this connection has told that QEMU was sent a signal to end
-	facts      map[factsKey]domainCapabilities // of this connection
-	pools      map[string]*poolState           // by name
-	promised   map[string]domxml.DHCPHost      // by hardware address: an address that is chosen, and not reserved yet
+	err        error                            // why client is nil; nil before the first attempt
+	changed    chan struct{}                    // closed when client or err changes
+	watches    map[chan<- struct{}]watch        // who waits for news of which domain
+	diskErrors map[string]DiskError             // by domain: the last one that this connection has told of
+	signalled  map[string]bool                  // by domain: this connection has told that QEMU was sent a signal to end
+	offered    map[guestType]domainCapabilities // that were read on this connection
+	pools      map[string]*poolWork             // by name
+	promised   map[string]domxml.DHCPHost       // by hardware address: an address that is chosen, and not reserved yet
 
 	calls      calls       // that are made on the connection
 	processes  turnstile   // for QEMUs that are started or ended
@@ -66,7 +66,7 @@ func New(uri string) (*Host, error) {
 		sockets:  sockets,
 		changed:  make(chan struct{}),
 		watches:  make(map[chan<- struct{}]watch),
-		pools:    make(map[string]*poolState),
+		pools:    make(map[string]*poolWork),
 		promised: make(map[string]domxml.DHCPHost),
 
 		calls:      calls{turnstile: make(turnstile, mostCalls)},
@@ -258,7 +258,7 @@ func (h *Host) set(client *libvirt.Libvirt, err error) {
 	defer h.mu.Unlock()
 	same := h.client == client && h.err != nil && err != nil && h.err.Error() == err.Error()
 	h.client, h.err = client, err
-	h.facts = make(map[factsKey]domainCapabilities)
+	h.offered = make(map[guestType]domainCapabilities)
 	h.diskErrors = make(map[string]DiskError)
 	h.signalled = make(map[string]bool)
 	if same {

@@ -46,7 +46,7 @@ func TestMessagesOfLibvirt(t *testing.T) {
 		"Virtual machine managers make a pool `default` there, for one; so does a pool of the configuration that has got another name.")
 	all.add(t, sameCephPool(domxml.Pool{Type: "dir"}, cephRBD), "")
 	all.add(t, sameCephPool(domxml.Pool{Type: "rbd", RBD: vm.RBD{Pool: "other"}}, cephRBD), "")
-	all.add(t, noFirmware(factsKey{arch: "aarch64", machine: "virt"}), "")
+	all.add(t, noFirmware(guestType{arch: "aarch64", machine: "virt"}), "")
 	doctest.Page(t, messagesPage, *update, doctest.Section{Name: "messages of libvirt", Text: doctest.Messages(all)})
 }
 

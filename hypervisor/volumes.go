@@ -68,7 +68,8 @@ func (h *Host) ensureSameDirectory(ctx context.Context, pool libvirt.StoragePool
 	})
 }
 
-// OtherPoolError says that libvirt has another pool by the name of a directory's.
+// OtherPoolError says that libvirt has another pool by the name of one of the plugin's
+// configuration.
 type OtherPoolError struct {
 	Reason string
 	Path   string // where libvirt's is; "": it is no directory

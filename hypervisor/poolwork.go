@@ -11,8 +11,8 @@ import (
 	"nomad-driver-virt/vm"
 )
 
-// poolState is what goes on with a storage pool.
-type poolState struct {
+// poolWork is what goes on with a storage pool.
+type poolWork struct {
 	mu      sync.Mutex // guards the fields below
 	told    told       // what libvirt was told last, of a pool of Ceph
 	looks   bool       // libvirt refreshes the pool
@@ -27,12 +27,12 @@ type told struct {
 	key    string
 }
 
-func (h *Host) poolState(name string) *poolState {
+func (h *Host) poolWork(name string) *poolWork {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	pool, is := h.pools[name]
 	if !is {
-		pool = new(poolState)
+		pool = new(poolWork)
 		h.pools[name] = pool
 	}
 	return pool
@@ -47,13 +47,13 @@ func (h *Host) poolTurn(ctx context.Context, name string) (over func(), err erro
 	return over, nil
 }
 
-func (p *poolState) tell(now told) {
+func (p *poolWork) tell(now told) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.told = now
 }
 
-func (p *poolState) wasTold() told {
+func (p *poolWork) wasTold() told {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.told
@@ -61,7 +61,7 @@ func (p *poolState) wasTold() told {
 
 // runs tells whether a pool of Ceph is known to run as it is to be: it does while
 // it is refreshed, and libvirt does not say so before it is done.
-func (p *poolState) runs(now told) bool {
+func (p *poolWork) runs(now told) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.looks && p.told.client == now.client && p.told.key == now.key && sameRBD(p.told.rbd, now.rbd)
@@ -78,7 +78,7 @@ const refreshAgain = 200 * time.Millisecond
 // that (about 5 ms for one of Ceph), and lists no pools meanwhile. It does so for
 // no more than a tenth of the time. If Ceph fails it libvirt stops the pool.
 func (h *Host) RefreshPool(ctx context.Context, name string) {
-	pool := h.poolState(name)
+	pool := h.poolWork(name)
 	if !pool.askRefresh() {
 		return
 	}
@@ -120,7 +120,7 @@ func (h *Host) refreshPool(ctx context.Context, name string) {
 }
 
 // askRefresh tells whether the one who asks has to see to it.
-func (p *poolState) askRefresh() bool {
+func (p *poolWork) askRefresh() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.again = true
@@ -129,14 +129,14 @@ func (p *poolState) askRefresh() bool {
 	return first
 }
 
-func (p *poolState) beginRefresh() bool {
+func (p *poolWork) beginRefresh() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.looks, p.follows, p.again = p.again, p.again, false
 	return p.looks
 }
 
-func (p *poolState) endRefresh() {
+func (p *poolWork) endRefresh() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.looks = false
