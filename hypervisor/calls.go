@@ -82,7 +82,7 @@ func do(ctx context.Context, h *Host, asked string, fn func(*libvirt.Libvirt) er
 // slowly is do for what may take libvirt long, on a connection of its own: others are
 // answered meanwhile, and it is given up with that.
 func slowly(ctx context.Context, h *Host, through turnstile, asked string, fn func(*libvirt.Libvirt) error) error {
-	leave, err := through.pass(ctx)
+	leave, err := through.passSoon(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", asked, err)
 	}
@@ -139,14 +139,19 @@ func (t turnstile) pass(ctx context.Context) (leave func(), err error) {
 	if t == nil {
 		return func() {}, nil
 	}
-	ctx, cancel := bounded(ctx, turnTimeout)
-	defer cancel()
 	select {
 	case t <- struct{}{}:
 		return func() { <-t }, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("libvirt has not answered %d others before it yet: %w", cap(t), ctx.Err())
 	}
+}
+
+// passSoon is pass that does not wait for ever.
+func (t turnstile) passSoon(ctx context.Context) (leave func(), err error) {
+	ctx, cancel := bounded(ctx, turnTimeout)
+	defer cancel()
+	return t.pass(ctx)
 }
 
 // calls are those on one connection that libvirt has not answered. One that is given up
@@ -160,7 +165,7 @@ type calls struct {
 }
 
 func (c *calls) begin(ctx context.Context) (answered func(), err error) {
-	leave, err := c.pass(ctx)
+	leave, err := c.passSoon(ctx)
 	if err != nil {
 		return nil, err
 	}

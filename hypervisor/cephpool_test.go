@@ -85,7 +85,8 @@ func TestAPoolThatIsSomethingElseIsRefused(t *testing.T) {
 
 func TestOneAtATimeTellsLibvirtOfAPool(t *testing.T) {
 	h := mustNew(t, "test:///default")
-	if h.poolWork("ceph") != h.poolWork("ceph") || h.poolWork("other") == h.poolWork("ceph") {
+	pool := h.poolWork("ceph")
+	if h.poolWork("ceph") != pool || h.poolWork("other") == pool {
 		t.Fatal("a pool is not told from others by its name")
 	}
 	over, err := h.poolTurn(t.Context(), "ceph")

@@ -31,7 +31,7 @@ func (h *Host) Define(ctx context.Context, s *vm.Spec) error {
 // Start starts the QEMU of a domain that is defined. The guest does not run
 // before Resume.
 func (h *Host) Start(ctx context.Context, name string) error {
-	return slowly(ctx, h, h.processes, "starting domain "+name, withDomain(name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+	return slowly(ctx, h, h.starts, "starting domain "+name, withDomain(name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
 		_, err := c.DomainCreateWithFlags(d, uint32(libvirt.DomainStartPaused))
 		return err
 	}))
@@ -58,7 +58,7 @@ func (h *Host) Suspend(ctx context.Context, name string) error {
 // Destroy ends a domain's QEMU. A domain that does not run, or that libvirt does
 // not know, is no error.
 func (h *Host) Destroy(ctx context.Context, name string) error {
-	err := slowly(ctx, h, h.processes, "destroying domain "+name, withDomain(name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
+	err := slowly(ctx, h, h.ends, "destroying domain "+name, withDomain(name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
 		return c.DomainDestroyFlags(d, libvirt.DomainDestroyDefault)
 	}))
 	if isCode(err, libvirt.ErrOperationInvalid) || errors.Is(err, ErrNoDomain) {
@@ -274,10 +274,14 @@ func withDomain(name string, fn func(*libvirt.Libvirt, libvirt.Domain) error) fu
 	}
 }
 
-// doDomain is onDomain for what has no answer but an error.
+// doDomain has libvirt change a domain, which waits for its QEMU. That may hang: then it
+// holds up changes of this domain alone.
 func (h *Host) doDomain(ctx context.Context, asked, name string, fn func(*libvirt.Libvirt, libvirt.Domain) error) error {
-	_, err := onDomain(ctx, h, asked, name, func(c *libvirt.Libvirt, d libvirt.Domain) (struct{}, error) {
-		return struct{}{}, fn(c, d)
-	})
-	return err
+	asked += " " + name
+	over, err := turn(ctx, &h.domains, name)
+	if err != nil {
+		return fmt.Errorf("%s: libvirt still does what was asked of it before: %w", asked, err)
+	}
+	defer over()
+	return slowly(ctx, h, nil, asked, withDomain(name, fn))
 }

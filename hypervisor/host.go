@@ -44,11 +44,13 @@ type Host struct {
 	promised   map[string]domxml.DHCPHost       // by hardware address: an address that is chosen, and not reserved yet
 
 	calls      calls       // that are made on the connection
-	processes  turnstile   // for QEMUs that are started or ended
+	starts     turnstile   // for QEMUs that are started
+	ends       turnstile   // for QEMUs that are destroyed
 	fills      turnstile   // for volumes that are allocated
 	removals   turnstile   // for volumes that are deleted
 	agents     turnstile   // for guests' agents that are asked to shut down
 	addressees turnstile   // the same, for their addresses
+	domains    turns.Turns // by name: to change one
 	telling    turns.Turns // by storage pool: to tell libvirt of it
 	choosing   turns.Turns // by network: to choose an address
 	changing   turns.Turns // by network: libvirt makes one change at a time, which takes time
@@ -70,7 +72,8 @@ func New(uri string) (*Host, error) {
 		promised: make(map[string]domxml.DHCPHost),
 
 		calls:      calls{turnstile: make(turnstile, mostCalls)},
-		processes:  make(turnstile, mostSlow),
+		starts:     make(turnstile, mostSlow),
+		ends:       make(turnstile, mostSlow),
 		fills:      make(turnstile, mostSlow),
 		removals:   make(turnstile, mostSlow),
 		agents:     make(turnstile, MostAgents),
