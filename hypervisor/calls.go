@@ -109,6 +109,7 @@ func (h *Host) apart(ctx context.Context, fn func(*libvirt.Libvirt) error) error
 	client, _, err := h.open(ctx, conn, toNothing)
 	if err == nil {
 		err = fn(client)
+		takeLeave(client, conn) // else libvirt logs an error for each
 	}
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("libvirt did not answer: %w", ctx.Err())

@@ -49,3 +49,21 @@ func TestQEMUThatHangsHoldsUpNoOther(t *testing.T) {
 		mustSay(t, <-answers, "libvirt did not answer", context.Canceled.Error())
 	}
 }
+
+func TestConnectionsThatWereOfUseAreNoErrorsToLibvirt(t *testing.T) {
+	h := connected(t, system)
+	s := started(t, h, "hyp-polite")
+	broken := func() int {
+		text, err := os.ReadFile("/var/log/libvirt/libvirtd.log")
+		must(t, err)
+		return strings.Count(string(text), "End of file while reading data")
+	}
+	before := broken()
+	for range 10 {
+		must(t, h.Suspend(t.Context(), s.Name))
+		must(t, h.Resume(t.Context(), s.Name))
+	}
+	if after := broken(); after != before {
+		t.Errorf("libvirt has logged %d errors about connections that ended, want none", after-before)
+	}
+}
