@@ -46,14 +46,14 @@ func mustEnd(t *testing.T, ended <-chan end, since time.Time, code int) {
 	select {
 	case e := <-ended:
 		must(t, e.err)
-		if took := e.at.Sub(since); took > time.Second {
+		if took := e.at.Sub(since); took > lookEvery/4 { // by an event, not by a look
 			t.Errorf("it is told %s after the end", took)
 		}
 		if e.exit.Code != code {
 			t.Errorf("code %d (%v), want %d", e.exit.Code, e.exit.Err, code)
 		}
-	case <-time.After(5 * time.Second):
-		t.Fatal("WaitEnd has not returned 5 s after the end")
+	case <-time.After(lookEvery / 2):
+		t.Fatalf("WaitEnd has not returned %s after the end", lookEvery/2)
 	}
 }
 

@@ -3,6 +3,7 @@
 package hypervisor
 
 import (
+	"crypto/rand"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -152,7 +153,9 @@ func TestRefreshPoolOutlastsLibvirtsOwnWorkInThePool(t *testing.T) {
 	pool, dir := newPool(t, h)
 	was, is := volumeIn(pool, dir, "was.qcow2"), volumeIn(pool, dir, "is.qcow2")
 	must(t, h.CreateVolume(t.Context(), was, nil))
-	must(t, os.WriteFile(filepath.Join(dir, "large"), make([]byte, 256*vm.MiB), 0o600))
+	large := make([]byte, 256*vm.MiB)
+	_, _ = rand.Read(large) // libvirt is quick with zeros
+	must(t, os.WriteFile(filepath.Join(dir, "large"), large, 0o600))
 	virsh(t, "pool-refresh", pool)
 	clone := exec.Command("virsh", "vol-clone", "--pool", pool, "large", "copy")
 	must(t, clone.Start())
