@@ -329,7 +329,9 @@ func TestHostThatShutsDownCompletesNothing(t *testing.T) {
 	mustExit(t, ended, 0, 0, "")
 }
 
-func TestTaskWhoseVMIsGoneIsNotRecovered(t *testing.T) {
+// What libvirt does not know has not ended for that: its state may have been restored,
+// or be of a newer version than it reads. Disks are not removed for it.
+func TestTaskWhoseVMIsGoneIsNotRecoveredAndItsDisksAreKept(t *testing.T) {
 	c := newClient(t)
 	first, cfg := c.plugin(t), emptyTask(t)
 	handle := first.start(t, cfg)
@@ -343,8 +345,62 @@ func TestTaskWhoseVMIsGoneIsNotRecovered(t *testing.T) {
 	}
 	p.mustBeUnknown(t, cfg)
 	// The reservation is known from the domain alone.
-	if left := c.left(t); len(left) != 1 || !strings.HasPrefix(left[0], "52:54:") {
-		t.Errorf("on the host is left %q, want the reservation alone", left)
+	if left := c.left(t); len(left) != 2 || !strings.HasPrefix(left[0], "52:54:") || !isKeptDisk(left[1], cfg) {
+		t.Errorf("on the host is left %q, want the reservation, and the disk to be kept", left)
+	}
+
+	// Nomad hears no event of a task that it has not recovered.
+	events, next := p.events(t, cfg), cfg.Copy()
+	next.ID = strings.Replace(cfg.ID, "5a6e215e", "6b7f326f", 1)
+	p.start(t, next)
+	if e := nextEvent(t, events); !strings.Contains(e.Message, "unknown to libvirt") || !strings.Contains(e.Message, vmOf(cfg)) {
+		t.Errorf("the first event of the next start is %q, want it to say what became of the disks", e.Message)
+	}
+	if e := nextEvent(t, events); !strings.Contains(e.Message, "Started VM") {
+		t.Errorf("the second event is %q, want it to be told once what became of the disks", e.Message)
+	}
+}
+
+// isKeptDisk tells whether a volume is the first disk of a task's VM, which is kept.
+func isKeptDisk(volume string, cfg *drivers.TaskConfig) bool {
+	return strings.HasPrefix(volume, "kept-until-") && strings.Contains(volume, "+"+vmOf(cfg)+"-vda")
+}
+
+// A libvirt that comes back without a VM may have lost it, with its QEMU still there.
+func TestDisksAreKeptOfAVMThatLibvirtComesBackWithout(t *testing.T) {
+	for name, followed := range map[string]bool{"followed from its start": true, "not seen by this plugin": false} {
+		t.Run(name, func(t *testing.T) {
+			c := newClient(t)
+			p, cfg := c.plugin(t), emptyTask(t)
+			handle := p.start(t, cfg)
+			if followed {
+				eventually(t, "its journal is remembered", func() bool {
+					_, is := p.Impl().(*Driver).machines.recall(vmOf(cfg))
+					return is
+				})
+			}
+			mustDo(t, c.host.Undefine(t.Context(), vmOf(cfg)))
+			c.host.GoAway()
+			if !followed {
+				p.kill()
+				p = c.plugin(t)
+				mustDo(t, p.RecoverTask(handle))
+			}
+			mustDo(t, c.host.Kill(vmOf(cfg)))
+			ended := p.wait(t, cfg)
+			c.host.ComeBack()
+			mustExit(t, ended, 137, 9, "another hand")
+
+			events := p.events(t, cfg)
+			mustDo(t, p.DestroyTask(cfg.ID, false))
+			left := c.left(t)
+			if disk := left[len(left)-1]; !isKeptDisk(disk, cfg) || followed && len(left) != 1 {
+				t.Errorf("on the host is left %q, want the disk, to be kept", left)
+			}
+			if e := nextEvent(t, events); !strings.Contains(e.Message, "unknown to libvirt") {
+				t.Errorf("the event is %q, want it to say what became of the disks", e.Message)
+			}
+		})
 	}
 }
 

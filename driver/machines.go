@@ -34,11 +34,31 @@ type machines struct {
 
 	removing turns.Turns // by the VM's name
 
-	mu       sync.Mutex                // guards journals
-	journals map[string]domxml.Journal // of VMs that run or are being removed, by name
+	mu       sync.Mutex            // guards journals
+	journals map[string]remembered // of VMs that run or are being removed, by name
 
 	// again is told of a VM that could not be removed, to try it later.
-	again func(name string, end end)
+	again func(name string, end end, tell teller)
+}
+
+// teller is told of what a user wants to know.
+type teller = func(format string, args ...any)
+
+// remembered is the journal of a VM as libvirt had it.
+type remembered struct {
+	domxml.Journal
+	since <-chan struct{} // is closed when libvirt was away since then; nil: that does not matter
+}
+
+// wasAway tells whether libvirt was away meanwhile. What it does not know then has
+// not ended for that: it may have lost it.
+func (r remembered) wasAway() bool {
+	select {
+	case <-r.since:
+		return true
+	default:
+		return false
+	}
 }
 
 // end is why a VM is removed.
@@ -49,6 +69,7 @@ const (
 	undone               // its start has failed: no guest has written to its disks
 	forgotten            // one of the two, when nobody was there to see it
 	orphaned             // the same, and no task is there that it belongs to
+	lost                 // its task has ended because libvirt does not know it, and nobody has seen it end
 )
 
 // step is one thing that is done to make a VM. What names it completes
@@ -61,8 +82,7 @@ type step struct {
 // create makes and starts a VM, and returns the address of each of its
 // interfaces. The domain is defined first: it is the journal by which remove
 // finds all the rest, however far this got. A failure leaves nothing behind.
-// tell is told of what a user wants to know.
-func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, tell func(string, ...any)) ([]netip.Addr, error) {
+func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, tell teller) ([]netip.Addr, error) {
 	addrs := make([]netip.Addr, len(s.Interfaces))
 	steps, sure := m.stepsFor(s, images, addrs, tell)
 	for i, step := range steps {
@@ -76,7 +96,7 @@ func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, te
 		}
 		_ = sure() // what it reserved is released
 		// The context may be what failed.
-		if undo := m.discard(context.WithoutCancel(ctx), s.Name, undone); undo != nil {
+		if undo := m.discard(context.WithoutCancel(ctx), s.Name, undone, tell); undo != nil {
 			err = fmt.Errorf("%w (what was made could not be removed yet: %w)", err, undo)
 		}
 		return nil, err
@@ -86,7 +106,7 @@ func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, te
 
 // stepsFor is what is done to make a VM, one after another, and to know its addresses.
 // What is done about these beside the steps is over when sure has returned.
-func (m *machines) stepsFor(s *vm.Spec, images []*os.File, addrs []netip.Addr, tell func(string, ...any)) (steps []step, sure func() error) {
+func (m *machines) stepsFor(s *vm.Spec, images []*os.File, addrs []netip.Addr, tell teller) (steps []step, sure func() error) {
 	wait := func() error { return nil }
 	sure = func() error { return wait() }
 	steps = []step{
@@ -133,10 +153,10 @@ func (m *machines) isDomainOf(ctx context.Context, s *vm.Spec) bool {
 }
 
 // discard removes a VM, and if it cannot be removed now, later.
-func (m *machines) discard(ctx context.Context, name string, end end) error {
-	err := m.remove(ctx, name, end)
+func (m *machines) discard(ctx context.Context, name string, end end, tell teller) error {
+	err := m.remove(ctx, name, end, tell)
 	if err != nil {
-		m.again(name, end)
+		m.again(name, end, tell)
 	}
 	return err
 }
@@ -144,7 +164,7 @@ func (m *machines) discard(ctx context.Context, name string, end end) error {
 // remove takes away all of a VM, known by its name alone: running or not, made
 // whole or in part. A VM that is not there is no error. What cannot be removed
 // keeps the domain, which knows of it, so that it can be tried again.
-func (m *machines) remove(ctx context.Context, name string, end end) error {
+func (m *machines) remove(ctx context.Context, name string, end end, tell teller) error {
 	done, err := m.removing.Take(ctx, name)
 	if err != nil {
 		return err
@@ -154,17 +174,25 @@ func (m *machines) remove(ctx context.Context, name string, end end) error {
 	keep := func(err error) { errs = append(errs, err) }
 	keep(m.ports.Withdraw(ctx, name))
 
-	journal, err := m.journal(ctx, name)
+	journal, err := m.host.Journal(ctx, name)
 	switch {
 	case errors.Is(err, hypervisor.ErrNoDomain):
-		return errors.Join(append(errs, m.shares.Detach(name), m.consoles.Remove(name), m.store.RemoveAllOf(ctx, name))...)
+		past, is := m.recall(name)
+		if !is {
+			return errors.Join(append(errs, m.shares.Detach(name), m.consoles.Remove(name), m.disposeByName(ctx, name, end, tell))...)
+		}
+		if end == ended && past.wasAway() {
+			end = lost
+		}
+		journal = past.Journal
 	case err != nil:
 		return errors.Join(append(errs, err)...)
+	default:
+		m.remember(name, remembered{Journal: journal}) // a domain that somebody has undefined goes with its QEMU
 	}
 	if doors := doorsOf(journal.Interfaces); len(doors) > 0 {
 		keep(m.ports.CloseDoors(ctx, doors))
 	}
-	m.remember(name, journal) // a domain that somebody has undefined goes with its QEMU
 	if err := m.host.Destroy(ctx, name); err != nil {
 		return errors.Join(append(errs, err)...) // its disks are in use
 	}
@@ -181,7 +209,28 @@ func (m *machines) remove(ctx context.Context, name string, end end) error {
 		return err
 	}
 	m.forget(name)
+	if end == lost && len(journal.Disks) > 0 {
+		tellLost(name, tell)
+	}
 	return m.host.Undefine(ctx, name)
+}
+
+// disposeByName is dispose for a VM of which nothing is known but its name.
+func (m *machines) disposeByName(ctx context.Context, name string, end end, tell teller) error {
+	if end == undone {
+		return m.store.RemoveAllOf(ctx, name)
+	}
+	kept, err := m.store.KeepAllOf(ctx, name, keepOrphans)
+	if kept > 0 {
+		tellLost(name, tell)
+	}
+	return err
+}
+
+// tellLost tells that the disks of a VM are kept because nobody knows how it ended.
+func tellLost(name string, tell teller) {
+	tell("VM %s is unknown to libvirt, and nobody has seen it end: its disks are kept for %.0f hours, as volumes kept-until-…+%s-…; "+
+		"end its QEMU if that still runs, pgrep -f guest=%s finds it", name, keepOrphans.Hours(), name, name)
 }
 
 // dispose removes the volumes of a VM, but for those that are kept. The seed goes
@@ -197,9 +246,9 @@ func (m *machines) dispose(ctx context.Context, j domxml.Journal, end end) error
 	}
 	away := m.store.RetireEach
 	switch {
-	case end == undone, end != ended && !m.anyExists(ctx, seeds):
+	case end == undone, (end == forgotten || end == orphaned) && !m.anyExists(ctx, seeds):
 		away = m.store.RemoveEach
-	case end == orphaned:
+	case end == orphaned, end == lost:
 		disks = keptForADay(disks, j.Disks)
 	}
 	if err := away(ctx, disks); err != nil {
@@ -216,7 +265,8 @@ func (m *machines) anyExists(ctx context.Context, volumes []vm.Volume) bool {
 	})
 }
 
-// keepOrphans is how long the disks of a VM are kept whose task is not known.
+// keepOrphans is how long the disks of a VM are kept whose task is not known, or
+// whose end is not.
 const keepOrphans = 24 * time.Hour
 
 // keptForADay has those volumes be kept that are disks.
@@ -234,10 +284,17 @@ func keptForADay(volumes []vm.Volume, disks map[string]vm.Volume) []vm.Volume {
 
 // remember keeps the journal of a VM, lest its domain is gone before all the
 // rest is.
-func (m *machines) remember(name string, journal domxml.Journal) {
+func (m *machines) remember(name string, journal remembered) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.journals[name] = journal
+}
+
+func (m *machines) recall(name string) (journal remembered, is bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	journal, is = m.journals[name]
+	return journal, is
 }
 
 func (m *machines) forget(name string) {
@@ -253,10 +310,8 @@ func (m *machines) journal(ctx context.Context, name string) (domxml.Journal, er
 	if !errors.Is(err, hypervisor.ErrNoDomain) {
 		return journal, err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if remembered, is := m.journals[name]; is {
-		return remembered, nil
+	if past, is := m.recall(name); is {
+		return past.Journal, nil
 	}
 	return journal, err
 }
@@ -264,7 +319,7 @@ func (m *machines) journal(ctx context.Context, name string) (domxml.Journal, er
 // removeForgotten removes what an earlier start of the same task of the same
 // allocation left, when Nomad or this plugin died before it was known to have
 // started, or before all of it was removed.
-func (m *machines) removeForgotten(ctx context.Context, o vm.Owner) error {
+func (m *machines) removeForgotten(ctx context.Context, o vm.Owner, tell teller) error {
 	names, err := m.host.Owned(ctx,
 		func(name string) bool { return strings.HasPrefix(name, nameStem(o.Task)) },
 		func(of vm.Owner) bool { return of.Alloc == o.Alloc && of.Task == o.Task })
@@ -272,7 +327,7 @@ func (m *machines) removeForgotten(ctx context.Context, o vm.Owner) error {
 		return err
 	}
 	for _, name := range names {
-		if err := m.remove(ctx, name, forgotten); err != nil {
+		if err := m.remove(ctx, name, forgotten, tell); err != nil {
 			return fmt.Errorf("removing VM %s, which an earlier start of this task left: %w", name, err)
 		}
 	}

@@ -328,6 +328,11 @@ var toldBySource = map[string]struct {
 	"Disk %s was left ":                   {[]any{"vda", "/dev/vg/data", "/var/lib/virt/images/debian-12.qcow2"}, "This is what a Nomad volume is for: its data stays."},
 	"Wrote image ":                        {[]any{"/var/lib/virt/images/debian-12.qcow2", "vda", "/dev/vg/data", "1.7s"}, "The Nomad volume was blank, or `overwrite` is set."},
 	"In config, ":                         {[]any{"image is an old name: …"}, "It works; write it as it is called today when you edit the job."},
+	"VM %s is unknown to libvirt": {
+		[]any{"virt-task-5a6e215e", 24.0, "virt-task-5a6e215e", "virt-task-5a6e215e"},
+		"`/etc/libvirt` was restored, or an older libvirt cannot read what a newer one wrote. The task is started anew, with new disks; " +
+			"what is worth keeping is in the volumes.",
+	},
 	"The guest goes on, it is not paused": {nil, "Somebody resumed it."},
 	"The guest is paused by another hand": {[]any{"virt-task-5a6e215e"}, "`virsh suspend`, for one. The task runs meanwhile."},
 	"The VM had been taken off bridge ":   {[]any{"virbr0"}, "`virsh net-destroy` does that, and `net-start` does not put it back."},

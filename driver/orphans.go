@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -73,8 +74,11 @@ func (d *Driver) removeOrphan(ctx context.Context, m *machines, name string) err
 			return err
 		}
 	}
-	return m.remove(ctx, name, orphaned)
+	return m.remove(ctx, name, orphaned, d.logged)
 }
+
+// logged is told of what no task's events can tell.
+func (d *Driver) logged(format string, args ...any) { d.logger.Warn(fmt.Sprintf(format, args...)) }
 
 func shutDown(ctx context.Context, m *machines, name string) error {
 	ctx, cancel := context.WithCancel(ctx)

@@ -132,6 +132,8 @@ func TestDisksAreKeptIfAGuestMayHaveWrittenToThem(t *testing.T) {
 		{end: forgotten},
 		{end: orphaned, seeded: true, left: "kept-vda kept-vdb"},
 		{end: orphaned},
+		{end: lost, seeded: true, left: "kept-vda kept-vdb"},
+		{end: lost, left: "kept-vda kept-vdb"}, // the last try has removed the seed
 		{end: forgotten, left: "kept-vda", away: true},
 		// As long as anything is left, the next try has to know that a guest has run.
 		{end: forgotten, seeded: true, stuck: "vda", left: "vda vm" + seedSuffix},

@@ -41,6 +41,7 @@ func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.D
 		return nil, nil, structs.NewRecoverableError(errors.New("the host is shutting down, no VM is started on it any more"), true)
 	}
 	defer d.starts(vmName(cfg.Name, cfg.ID), cfg.NodeID)()
+	d.tellUntold(cfg)
 	task, err := d.decode(cfg)
 	if err != nil {
 		return nil, nil, err
@@ -70,7 +71,7 @@ func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.D
 	if err := machines.store.EnsureFor(d.ctx, spec.Volumes()); err != nil {
 		return nil, nil, err
 	}
-	if err := machines.removeForgotten(d.ctx, spec.Owner); err != nil {
+	if err := machines.removeForgotten(d.ctx, spec.Owner, d.warner(cfg)); err != nil {
 		return nil, nil, err
 	}
 	addrs, err := machines.create(d.ctx, spec, found.inOrderOf(spec), d.teller(cfg))
@@ -84,7 +85,7 @@ func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.D
 	t.published = append([]vm.Publication{}, publications(spec, addrs)...)
 	handle, err := t.handle()
 	if err != nil {
-		return nil, nil, errors.Join(err, machines.discard(d.ctx, spec.Name, undone))
+		return nil, nil, errors.Join(err, machines.discard(d.ctx, spec.Name, undone, d.teller(cfg)))
 	}
 	d.follow(t, machines)
 	return handle, network, nil
