@@ -197,9 +197,7 @@ func (d *Driver) follow(t *task, m *machines) {
 	t.hostStops = d.around.stopping
 	go d.followLogs(t, m.consoles)
 	go func() {
-		if journal, err := m.host.Journal(d.ctx, t.vm); err == nil {
-			m.remember(t.vm, remembered{journal, m.host.Changed()})
-		}
+		m.learn(d.ctx, t.vm)
 		t.follow(d.ctx, m.host, d.teller(t.cfg))
 	}()
 }

@@ -49,6 +49,7 @@ func TestDiskOfAForgottenVMIsKeptAsItIsToBe(t *testing.T) {
 	}
 	forgotten, name := vmName(first.Name, first.ID), vmName(second.Name, second.ID)
 	mustKnow(t, bare, forgotten, true)
+	suspend(t, bare, forgotten)
 
 	next := labDriver(t, pools)
 	if _, _, err := next.StartTask(second); err != nil {
@@ -161,6 +162,18 @@ func undefine(t *testing.T, bare *libvirt.Libvirt, name string) {
 	}
 }
 
+// suspend has a guest not be asked to shut down, which its firmware would not hear.
+func suspend(t *testing.T, bare *libvirt.Libvirt, name string) {
+	t.Helper()
+	domain, err := bare.DomainLookupByName(name)
+	if err == nil {
+		err = bare.DomainSuspend(domain)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A domain that somebody undefines while it runs is gone with its QEMU.
 func TestVMThatIsUndefinedWhileItRuns(t *testing.T) {
 	dir, bare := t.TempDir(), bareLibvirt(t)
@@ -170,6 +183,7 @@ func TestVMThatIsUndefinedWhileItRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	undefine(t, bare, vmName(first.Name, first.ID))
+	suspend(t, bare, vmName(first.Name, first.ID))
 
 	// The next plugin knows no more of it than what libvirt tells.
 	next := labDriver(t, pools)

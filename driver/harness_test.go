@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -327,6 +328,49 @@ func TestHostThatShutsDownCompletesNothing(t *testing.T) {
 	c.stopping.Store(true)
 	mustDo(t, p.StopTask(next.ID, time.Minute, "")) // by Nomad's will
 	mustExit(t, ended, 0, 0, "")
+}
+
+// Nomad or the plugin died before the first start was known, and its guest has run.
+func TestForgottenGuestIsAskedToShutDown(t *testing.T) {
+	for name, test := range map[string]struct {
+		happen func(c *client, name string) error
+		code   int
+	}{
+		"that runs":                    {func(*client, string) error { return nil }, 0},
+		"that is undefined":            {func(c *client, name string) error { return c.host.Undefine(t.Context(), name) }, 137}, // how it ends cannot be read
+		"that is paused, or never ran": {func(c *client, name string) error { return c.host.Suspend(t.Context(), name) }, 137},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newClient(t)
+			first, cfg := c.plugin(t), emptyTask(t)
+			first.start(t, cfg)
+			first.kill()
+			mustDo(t, test.happen(c, vmOf(cfg)))
+			seen, ended := make(chan struct{}), make(chan vm.Exit, 1)
+			go func() {
+				var once sync.Once
+				exit, _ := c.host.WaitEnd(deadline(t), vmOf(cfg), func(context.Context, hypervisor.Guest) time.Duration {
+					once.Do(func() { close(seen) })
+					return 0
+				})
+				ended <- exit
+			}()
+			<-seen
+
+			p, next := c.plugin(t), cfg.Copy()
+			next.ID = strings.Replace(cfg.ID, "5a6e215e", "6b7f326f", 1)
+			events := p.events(t, cfg)
+			p.start(t, next)
+			if exit := <-ended; exit.Code != test.code {
+				t.Errorf("the guest ended with %+v, want code %d", exit, test.code)
+			}
+			if e := nextEvent(t, events); !strings.Contains(e.Message, vmOf(cfg)) || !strings.Contains(e.Message, "earlier start") {
+				t.Errorf("the event is %q, want it to tell of the VM that was left", e.Message)
+			}
+			mustDo(t, p.DestroyTask(next.ID, true))
+			c.nothingLeft(t)
+		})
+	}
 }
 
 // What libvirt does not know has not ended for that: its state may have been restored,

@@ -282,6 +282,13 @@ func keptForADay(volumes []vm.Volume, disks map[string]vm.Volume) []vm.Volume {
 	return kept
 }
 
+// learn has the journal of a VM be remembered.
+func (m *machines) learn(ctx context.Context, name string) {
+	if journal, err := m.host.Journal(ctx, name); err == nil {
+		m.remember(name, remembered{journal, m.host.Changed()})
+	}
+}
+
 // remember keeps the journal of a VM, lest its domain is gone before all the
 // rest is.
 func (m *machines) remember(name string, journal remembered) {
@@ -318,7 +325,7 @@ func (m *machines) journal(ctx context.Context, name string) (domxml.Journal, er
 
 // removeForgotten removes what an earlier start of the same task of the same
 // allocation left, when Nomad or this plugin died before it was known to have
-// started, or before all of it was removed.
+// started, or before all of it was removed. A guest of it is shut down before.
 func (m *machines) removeForgotten(ctx context.Context, o vm.Owner, tell teller) error {
 	names, err := m.host.Owned(ctx,
 		func(name string) bool { return strings.HasPrefix(name, nameStem(o.Task)) },
@@ -327,7 +334,12 @@ func (m *machines) removeForgotten(ctx context.Context, o vm.Owner, tell teller)
 		return err
 	}
 	for _, name := range names {
-		if err := m.remove(ctx, name, forgotten, tell); err != nil {
+		tell("VM %s, which an earlier start of this task has left, is shut down and removed first", name)
+		err := m.shutDown(ctx, name)
+		if err == nil {
+			err = m.remove(ctx, name, forgotten, tell)
+		}
+		if err != nil {
 			return fmt.Errorf("removing VM %s, which an earlier start of this task left: %w", name, err)
 		}
 	}

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,7 +17,7 @@ import (
 const (
 	// orphansEvery is how often VMs are looked for that belong to no task.
 	orphansEvery = 15 * time.Second
-	// orphanTimeout is how long the guest of one has to shut down.
+	// orphanTimeout is how long a guest that nobody follows has to shut down.
 	orphanTimeout = time.Minute
 )
 
@@ -62,17 +63,10 @@ func (d *Driver) removeOrphans(ctx context.Context, m *machines, after time.Dura
 	}
 }
 
-// removeOrphan ends a VM as that of a task that is stopped, and removes it. One
-// that is paused may never have run, and does not now.
+// removeOrphan ends a VM as that of a task that is stopped, and removes it.
 func (d *Driver) removeOrphan(ctx context.Context, m *machines, name string) error {
-	guest, err := m.host.Guest(ctx, name)
-	if err != nil {
+	if err := m.shutDown(ctx, name); err != nil {
 		return err
-	}
-	if guest != hypervisor.GuestOther {
-		if err := shutDown(ctx, m, name); err != nil {
-			return err
-		}
 	}
 	return m.remove(ctx, name, orphaned, d.logged)
 }
@@ -80,12 +74,23 @@ func (d *Driver) removeOrphan(ctx context.Context, m *machines, name string) err
 // logged is told of what no task's events can tell.
 func (d *Driver) logged(format string, args ...any) { d.logger.Warn(fmt.Sprintf(format, args...)) }
 
-func shutDown(ctx context.Context, m *machines, name string) error {
+// shutDown asks the guest of a VM that nobody follows to shut down, and destroys the
+// VM if it has not after some time. One that is paused may never have run, and does not
+// now.
+func (m *machines) shutDown(ctx context.Context, name string) error {
+	guest, err := m.host.Guest(ctx, name)
+	if errors.Is(err, hypervisor.ErrNoDomain) {
+		return nil // it went in between
+	}
+	if err != nil || guest == hypervisor.GuestOther {
+		return err
+	}
+	m.learn(ctx, name)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	t := newTask(&drivers.TaskConfig{}, name, time.Now(), nil)
 	go t.follow(ctx, m.host, func(string, ...any) {})
-	_, err := t.stop(ctx, m.host, orphanTimeout, orphanTimeout.String())
+	_, err = t.stop(ctx, m.host, orphanTimeout, orphanTimeout.String())
 	return err
 }
 
