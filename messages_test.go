@@ -32,6 +32,7 @@ var whatItIsAbout = map[string]string{
 	"hostfile":   "The path is that of a directory, a device or a FIFO.",
 	"hypervisor": "libvirt did not do what was asked" + inItsWords + ". `journalctl -u libvirtd` may have more.",
 	"image":      "The image or the device could not be read, or not be written as a whole.",
+	"memfile":    "The host has no memory left, or its kernel makes no such files.",
 	"portmap":    "The kernel's rules could not be read or changed, or a port cannot be published.",
 	"rbd":        "`rbd` did not do what was asked. `ceph -s` tells how the cluster is.",
 	"share":      "A directory could not be mounted for the VM. Nomad's client has to run as root.",

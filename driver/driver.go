@@ -113,6 +113,7 @@ func (d *Driver) SetConfig(c *base.Config) error {
 		shares:   d.around.shares,
 		consoles: d.around.consoles,
 		lan:      d.around.lan,
+		runtime:  d.around.runtime,
 		journals: make(map[string]remembered),
 		stats:    &sampler{read: host.Stats},
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -346,6 +348,7 @@ func TestForgottenGuestIsAskedToShutDown(t *testing.T) {
 			first.start(t, cfg)
 			first.kill()
 			mustDo(t, test.happen(c, vmOf(cfg)))
+			mustDo(t, os.Mkdir(filepath.Join(c.runtime, vmOf(cfg)+".seed"), 0o700)) // as one that dies while it makes a seed
 			seen, ended := make(chan struct{}), make(chan vm.Exit, 1)
 			go func() {
 				var once sync.Once

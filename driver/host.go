@@ -97,6 +97,7 @@ type around struct {
 	rejoin   func(tap, bridge string) (bool, error)
 	lan      neighborhood
 	watch    func(context.Context) <-chan struct{} // tells of changes of the host's network
+	runtime  string                                // a directory below /run, which is in memory
 	stopping func(context.Context) bool            // whether the host is shutting down
 	uid      int                                   // of the user that the plugin runs as
 }
@@ -112,6 +113,7 @@ func realHost() around {
 		rejoin:   bridge.Rejoin,
 		lan:      onBridges{},
 		watch:    portmap.Watch,
+		runtime:  share.Root,
 		stopping: systemd.Stopping,
 		uid:      os.Geteuid(),
 	}

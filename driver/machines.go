@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -30,6 +31,7 @@ type machines struct {
 	shares   sharer
 	consoles consoles
 	lan      neighborhood
+	runtime  string // a directory of a file system in memory
 	stats    *sampler
 
 	removing turns.Turns // by the VM's name
@@ -179,7 +181,7 @@ func (m *machines) remove(ctx context.Context, name string, end end, tell teller
 	case errors.Is(err, hypervisor.ErrNoDomain):
 		past, is := m.recall(name)
 		if !is {
-			return errors.Join(append(errs, m.shares.Detach(name), m.consoles.Remove(name), m.disposeByName(ctx, name, end, tell))...)
+			return errors.Join(append(errs, m.removeLocal(name), m.disposeByName(ctx, name, end, tell))...)
 		}
 		if end == ended && past.wasAway() {
 			end = lost
@@ -196,8 +198,7 @@ func (m *machines) remove(ctx context.Context, name string, end end, tell teller
 	if err := m.host.Destroy(ctx, name); err != nil {
 		return errors.Join(append(errs, err)...) // its disks are in use
 	}
-	keep(m.shares.Detach(name))
-	keep(m.consoles.Remove(name))
+	keep(m.removeLocal(name))
 	for _, i := range journal.Interfaces {
 		if i.Network == "" || i.Reserved {
 			continue
@@ -213,6 +214,11 @@ func (m *machines) remove(ctx context.Context, name string, end end, tell teller
 		tellLost(name, tell)
 	}
 	return m.host.Undefine(ctx, name)
+}
+
+// removeLocal removes what the host itself has for a VM, beside libvirt.
+func (m *machines) removeLocal(name string) error {
+	return errors.Join(m.shares.Detach(name), m.consoles.Remove(name), os.RemoveAll(m.seedDir(name)))
 }
 
 // disposeByName is dispose for a VM of which nothing is known but its name.
@@ -346,13 +352,21 @@ func (m *machines) removeForgotten(ctx context.Context, o vm.Owner, tell teller)
 	return nil
 }
 
+// seedDir is where the seed of a VM is laid out while it is made. No VM is called
+// like that: their names end in hex digits.
+func (m *machines) seedDir(name string) string { return filepath.Join(m.runtime, name+".seed") }
+
 // makeSeed writes what cloud-init is told into the VM's seed volume.
 func (m *machines) makeSeed(ctx context.Context, s *vm.Spec) error {
 	documents, err := cloudinit.Documents(s.Seed)
 	if err != nil {
 		return err
 	}
-	iso, err := cloudinit.ISO(documents)
+	dir := m.seedDir(s.Name)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil { // as package share does, whoever comes first
+		return err
+	}
+	iso, err := cloudinit.ISO(dir, documents)
 	if err != nil {
 		return err
 	}

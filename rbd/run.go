@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"nomad-driver-virt/memfile"
 )
 
 const (
@@ -186,17 +186,5 @@ func (p Pool) keyFile() (*os.File, error) {
 		return nil, fmt.Errorf("the key of client.%s for Ceph pool %s is not the base64 that `ceph auth print-key client.%s` writes",
 			p.User, p.Pool, p.User)
 	}
-	fd, err := unix.MemfdCreate("ceph-key", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
-	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
-		fd, err = unix.MemfdCreate("ceph-key", unix.MFD_CLOEXEC)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("making a file in memory for the key of Ceph pool %s: %w", p.Pool, err)
-	}
-	file := os.NewFile(uintptr(fd), "ceph-key")
-	if _, err := file.WriteString(key); err != nil {
-		file.Close()
-		return nil, fmt.Errorf("writing the key of Ceph pool %s to a file in memory: %w", p.Pool, err)
-	}
-	return file, nil
+	return memfile.Of("ceph-key", []byte(key))
 }

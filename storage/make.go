@@ -10,9 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"nomad-driver-virt/image"
+	"nomad-driver-virt/memfile"
 	"nomad-driver-virt/vm"
 )
 
@@ -207,7 +206,7 @@ func (s *Store) MakeFrom(ctx context.Context, v vm.Volume, content []byte) error
 	if err != nil {
 		return err
 	}
-	file, err := inMemory(v.Name, content)
+	file, err := memfile.ReadOnly(v.Name, content)
 	if err != nil {
 		return err
 	}
@@ -218,20 +217,6 @@ func (s *Store) MakeFrom(ctx context.Context, v vm.Volume, content []byte) error
 	}
 	v.Size = inspected.Size
 	return pool.Import(ctx, image.Copy{File: file, Image: inspected, To: v})
-}
-
-// inMemory returns a file that is on no disk and that nobody can write any more.
-func inMemory(name string, content []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, err
-	}
-	written := os.NewFile(uintptr(fd), name)
-	defer written.Close()
-	if _, err := written.Write(content); err != nil {
-		return nil, err
-	}
-	return os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
 }
 
 // since is a time that passed, as a person wants to read it.
