@@ -28,7 +28,7 @@ var internal = map[string]struct {
 	"hypervisor": {[]string{"domxml", "vm"}, "it sends the XML and fetches it"},
 	"hypervisor/hypervisortest": {[]string{"domxml", "hypervisor", "vm"},
 		"it stands in for hypervisor in tests, which alone import it"},
-	"image":     {[]string{"memfile", "vm"}, "it fills volumes, whoever made them"},
+	"image":     {[]string{"memfile", "turns", "vm"}, "it fills volumes, whoever made them"},
 	"rbd":       {[]string{"memfile", "vm"}, "it speaks to Ceph, whatever the volumes are for"},
 	"portmap":   {[]string{"vm"}, "it publishes ports, whatever answers behind them"},
 	"bridge":    {nil, "it joins devices, whoever uses them"},
