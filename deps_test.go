@@ -20,7 +20,7 @@ var internal = map[string]struct {
 }{
 	"":          {[]string{"cli", "driver"}, "it serves the plugin, or a person, and knows nothing else"},
 	"cli":       {[]string{"agentfile", "doctor", "driver", "hypervisor", "vm"}, "its commands bring together what others know"},
-	"doctor":    {[]string{"domxml", "hypervisor", "rbd", "systemd", "vm"}, "it asks the host, and knows nothing of Nomad"},
+	"doctor":    {[]string{"domxml", "hostfile", "hypervisor", "rbd", "systemd", "vm"}, "it asks the host, and knows nothing of Nomad"},
 	"agentfile": {nil, "it reads files, and knows nothing of what they are for"},
 	"driver": {[]string{"bridge", "cloudinit", "console", "domxml", "hostfile", "hypervisor", "image", "portmap", "rbd", "share", "storage", "systemd", "turns", "vm"},
 		"it brings all together"},
@@ -36,7 +36,7 @@ var internal = map[string]struct {
 	"share":     {[]string{"vm"}, "it mounts directories, whoever shows them"},
 	"cloudinit": {[]string{"memfile", "vm"}, "it computes documents, and knows no VM's disks"},
 	"domxml":    {[]string{"vm"}, "it is pure"},
-	"hostfile":  {nil, "it judges paths, and need not know what for"},
+	"hostfile":  {[]string{"vm"}, "it judges paths, and need not know what for"},
 	"memfile":   {nil, "it knows bytes, and not what they are"},
 	"systemd":   {nil, "it asks one question"},
 	"turns":     {nil, "it knows names, and not of what"},

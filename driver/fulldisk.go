@@ -5,9 +5,9 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"syscall"
 	"time"
 
+	"nomad-driver-virt/hostfile"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/vm"
 )
@@ -136,17 +136,15 @@ func (t trouble) room() room {
 	if t.volume.Pool == "" || t.volume.Path == "" {
 		return nil
 	}
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(filepath.Dir(t.volume.Path), &fs); err != nil {
+	space, err := hostfile.SpaceAt(filepath.Dir(t.volume.Path))
+	if err != nil {
 		return nil
 	}
-	// What is free for everyone: QEMU does not run as root, as a rule.
-	free := vm.Bytes(fs.Bavail) * vm.Bytes(fs.Frsize)
-	return &free
+	return &space.Free
 }
 
-// sort is the same for troubles that one event tells of.
-func (t trouble) sort() string {
+// kind is the same for troubles that one event tells of.
+func (t trouble) kind() string {
 	if t.full {
 		return "full " + t.volume.Pool
 	}
@@ -207,7 +205,7 @@ type halts struct {
 	tryAt   time.Time
 	tellAt  time.Time
 	wentOn  bool            // was what was told last
-	told    map[string]bool // sorts of trouble, since then
+	told    map[string]bool // kinds of trouble, since then
 }
 
 // begin notes that the guest was halted.
@@ -238,13 +236,13 @@ func (h *halts) patience() time.Duration {
 
 // mustTell tells whether it is time to tell that the guest is halted, once.
 func (h *halts) mustTell(now time.Time) bool {
-	if now.Before(h.tellAt) || h.told[h.trouble.sort()] {
+	if now.Before(h.tellAt) || h.told[h.trouble.kind()] {
 		return false
 	}
 	if h.told == nil {
 		h.told = make(map[string]bool)
 	}
-	h.told[h.trouble.sort()], h.wentOn = true, false
+	h.told[h.trouble.kind()], h.wentOn = true, false
 	return true
 }
 

@@ -131,13 +131,13 @@ func (d *Directory) roomForImage(ctx context.Context, c image.Copy) error {
 
 // roomFor tells whether so many bytes fit into the directory.
 func (d *Directory) roomFor(needs vm.Bytes) error {
-	var s unix.Statfs_t
-	if err := unix.Statfs(d.Path, &s); err != nil {
-		return fmt.Errorf("storage pool %s at %s: %w", d.Name, d.Path, err)
+	space, err := hostfile.SpaceAt(d.Path)
+	if err != nil {
+		return fmt.Errorf("storage pool %s: %w", d.Name, err)
 	}
-	if free := vm.Bytes(s.Bavail) * vm.Bytes(s.Bsize); needs > free {
+	if needs > space.Free {
 		return fmt.Errorf("storage pool %s at %s is full: %s (%d bytes) are needed, %s (%d bytes) are free; "+
-			"make room there, or name another pool", d.Name, d.Path, needs, uint64(needs), free, uint64(free))
+			"make room there, or name another pool", d.Name, d.Path, needs, uint64(needs), space.Free, uint64(space.Free))
 	}
 	return nil
 }
