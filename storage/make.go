@@ -60,7 +60,7 @@ func Bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 // Whoever needs a base that is being made waits for it; nobody removes it
 // meanwhile. A base has its name when it is complete, and not before.
 func (s *Store) overlay(ctx context.Context, pool Pool, d vm.Disk, source *os.File, tell Tell) error {
-	done, err := s.bases.Take(ctx, baseKey(d.Base.Pool, d.Base.Name))
+	done, err := s.bases.Take(ctx, volumeKey(d.Base.Pool, d.Base.Name))
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func ensureBase(ctx context.Context, pool Pool, d vm.Disk, source *os.File, tell
 	return pool.Used(ctx, d.Base.Name)
 }
 
-func baseKey(pool, name string) string { return pool + "/" + name }
+func volumeKey(pool, name string) string { return pool + "/" + name }
 
 // importImage has a pool copy the image of a disk.
 func importImage(ctx context.Context, pool Pool, d vm.Disk, to vm.Volume, source *os.File, tell Tell) error {

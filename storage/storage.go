@@ -99,7 +99,7 @@ type Store struct {
 	bases turns.Turns // by pool and name: held while one is made, overlaid or removed
 
 	mu     sync.Mutex           // guards notYet
-	notYet map[string]time.Time // by pool and name: when a base has to be looked at again
+	notYet map[string]time.Time // by pool and name: when a base, or what was kept, has to be looked at again
 }
 
 // New returns the storage of pools by libvirt's names, where a base that nobody
@@ -242,6 +242,7 @@ func (s *Store) Remove(ctx context.Context, v vm.Volume) error {
 	if _, configured := s.pools[v.Pool]; configured && isBase(v.Parent) {
 		// Only for how long the base stays: it may be gone, too.
 		_ = pool.Used(ctx, v.Parent)
+		s.lookAgain(volumeKey(v.Pool, v.Parent), time.Time{})
 	}
 	return nil
 }
