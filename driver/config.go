@@ -93,6 +93,8 @@ const (
 
 	defaultKeepUnusedBases    = "24h"
 	defaultRemoveOrphansAfter = "5m"
+	// leastForOrphans is how long tasks may take to be recovered after a restart.
+	leastForOrphans = time.Minute
 
 	accelerationAuto = "auto"
 	accelerationKVM  = "kvm"
@@ -203,8 +205,8 @@ func (c Config) validate() error {
 	if !slices.Contains([]string{accelerationAuto, accelerationKVM, accelerationTCG}, c.Acceleration) {
 		p.addf("acceleration", "%q is none of auto, kvm, tcg", c.Acceleration)
 	}
-	if after, err := time.ParseDuration(c.RemoveOrphansAfter); err != nil || after < time.Second {
-		p.addf("remove_orphans_after", "%q is no duration of 1s at least; write it like 5m", c.RemoveOrphansAfter)
+	if after, err := time.ParseDuration(c.RemoveOrphansAfter); err != nil || after < leastForOrphans {
+		p.addf("remove_orphans_after", "%q is no duration of 1m at least; write it like 5m", c.RemoveOrphansAfter)
 	}
 	return p.err("the configuration of plugin " + pluginBlock)
 }

@@ -217,9 +217,9 @@ func TestAgentConfigurationIsRefused(t *testing.T) {
 			plugin + `storage_pools.directory "a/b": "a/b" cannot be the name of a libvirt storage pool; give it one without /`,
 		},
 		{
-			"no time for tasks to turn up",
-			`remove_orphans_after = "0s"`,
-			plugin + `remove_orphans_after: "0s" is no duration of 1s at least; write it like 5m`,
+			"too little time for tasks to turn up",
+			`remove_orphans_after = "59s"`,
+			plugin + `remove_orphans_after: "59s" is no duration of 1m at least; write it like 5m`,
 		},
 		{
 			"bases that are kept for less than nothing",

@@ -4,6 +4,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,9 @@ type Driver struct {
 	digests image.Digests
 	around  around
 	settled chan struct{} // where some ports lead is known now
+	// orphansAfter is how long a VM may belong to no task; 0: as the configuration
+	// says, which cannot say so little as tests do.
+	orphansAfter time.Duration
 
 	ctx context.Context // of everything that outlives the call that began it
 
@@ -142,8 +146,8 @@ func (d *Driver) connected() (Config, *machines) {
 		go d.machines.host.Run(d.ctx)
 		go d.sweep(d.ctx, d.machines)
 		go d.keepNetworks(d.ctx, d.machines)
-		after, _ := time.ParseDuration(d.config.RemoveOrphansAfter) // it was validated
-		go d.removeOrphans(d.ctx, d.machines, after)
+		configured, _ := time.ParseDuration(d.config.RemoveOrphansAfter) // it was validated
+		go d.removeOrphans(d.ctx, d.machines, cmp.Or(d.orphansAfter, configured))
 	})
 	return d.config, d.machines
 }

@@ -93,10 +93,8 @@ func TestVMThatBelongsToNoTaskIsRemovedAndItsDisksAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	next := labDriverOf(t, Config{
-		StoragePools:       &StoragePools{Directory: pools, Default: "orphans"},
-		RemoveOrphansAfter: "2s",
-	})
+	next := labDriver(t, pools)
+	next.orphansAfter = 2 * time.Second
 	defer next.used()() // as Nomad does
 	if _, _, err := next.StartTask(other); err != nil {
 		t.Fatal(err)

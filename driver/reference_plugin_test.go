@@ -42,8 +42,9 @@ var pluginTables = []referenceTable{
 		},
 		{
 			path: "remove_orphans_after", initial: "`5m`", example: `"1h"`,
-			meaning: "How long a VM of this client may belong to no task, before it is shut down and [removed](storage.md#after-the-task).",
-			wrong:   `remove_orphans_after = "5"`,
+			meaning: "How long a VM of this client may belong to no task, before it is shut down and [removed](storage.md#after-the-task); `1m` at least, " +
+				"which tasks may take to turn up when the plugin restarts.",
+			wrong: `remove_orphans_after = "5s"`,
 		},
 		{
 			path: "provider", initial: "libvirt of this host",

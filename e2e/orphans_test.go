@@ -9,12 +9,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Nomad's client loses its state, and two jobs are stopped while it is away: one
 // in the middle of an import, and one whose guest runs.
 func TestVMsThatBelongToNoTaskAreRemoved(t *testing.T) {
-	configure(t, "plugin \"nomad-driver-virt\" {\n  config {", `remove_orphans_after = "5s"`)
+	configure(t, "plugin \"nomad-driver-virt\" {\n  config {", `remove_orphans_after = "1m"`)
 	slow := bigImage(t)
 	lost := guest{Name: "lost", Task: "lost", Cmds: serveShell}.submit(t)
 	s := lost.waitRunning().shell(t)
@@ -34,7 +35,7 @@ func TestVMsThatBelongToNoTaskAreRemoved(t *testing.T) {
 	stays := guest{Name: "stays", Task: "stays", KillTimeout: "1s"}.submit(t)
 	stays.waitRunning() // and the plugin knows its node by that
 
-	eventually(t, endTimeout, "the end of VMs that belong to no task", func() error {
+	eventually(t, time.Minute+endTimeout, "the end of VMs that belong to no task", func() error {
 		if domains := without(virsh(t, "list", "--all", "--name"), "stays-"); strings.TrimSpace(domains) != "" {
 			return errors.New(domains)
 		}
