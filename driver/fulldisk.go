@@ -38,8 +38,7 @@ type keeper struct {
 	tell func(format string, args ...any)
 	past halts
 
-	paused  pause
-	ordered func() bool // a signal has paused the guest, and told so
+	paused pause
 }
 
 // look takes note of what the guest does, does what is to be done about it, and
@@ -51,6 +50,9 @@ func (k *keeper) look(ctx context.Context, guest hypervisor.Guest) time.Duration
 		k.halted(ctx, now)
 		return roomEvery
 	case hypervisor.GuestRuns:
+		if k.paused.ordered { // by whomever it goes on
+			_ = k.host.NotePause(ctx, k.vm, false) // it would be known at the next pause
+		}
 		if k.paused.over() {
 			k.tell("The guest goes on, it is not paused any more")
 		}
@@ -64,15 +66,27 @@ func (k *keeper) look(ctx context.Context, guest hypervisor.Guest) time.Duration
 		return 0
 	default: // somebody paused it, and will know why
 		k.past.leave(now)
-		if k.ordered() {
-			return 0
-		}
 		tell, again := k.paused.lasts(now)
 		if tell {
-			k.tell("The guest is paused by another hand than Nomad's; virsh resume %s or nomad alloc signal -s SIGCONT has it go on", k.vm)
+			return k.tellPause(ctx)
 		}
 		return again
 	}
+}
+
+// tellPause tells that the guest is paused, unless that is Nomad's will, which the
+// signal has told. A plugin before this one may have been sent it.
+func (k *keeper) tellPause(ctx context.Context) time.Duration {
+	ordered, err := k.host.PauseNoted(ctx, k.vm)
+	if err != nil { // libvirt is away, or the VM is
+		k.paused.told = false
+		return pausedFor
+	}
+	k.paused.told, k.paused.ordered = !ordered, ordered
+	if !ordered {
+		k.tell("The guest is paused by another hand than Nomad's; virsh resume %s or nomad alloc signal -s SIGCONT has it go on", k.vm)
+	}
+	return 0
 }
 
 func (k *keeper) halted(ctx context.Context, now time.Time) {

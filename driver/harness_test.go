@@ -504,6 +504,9 @@ func TestSignals(t *testing.T) {
 		does   hypervisor.Guest
 	}{{"SIGSTOP", hypervisor.GuestOther}, {"SIGCONT", hypervisor.GuestRuns}} {
 		mustDo(t, p.SignalTask(cfg.ID, step.signal))
+		if noted, err := c.host.PauseNoted(t.Context(), vmOf(cfg)); err != nil || noted != (step.signal == "SIGSTOP") {
+			t.Errorf("after %s it is noted that Nomad has the guest paused: %t, %v", step.signal, noted, err)
+		}
 		if guest, err := c.host.Guest(t.Context(), vmOf(cfg)); err != nil || guest != step.does {
 			t.Errorf("after %s the guest is %d, %v, want %d", step.signal, guest, err, step.does)
 		}

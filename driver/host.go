@@ -53,6 +53,8 @@ type domains interface {
 	PressPowerButton(ctx context.Context, name string) error
 	NoteStop(ctx context.Context, name string, by time.Time) error
 	StopNoted(ctx context.Context, name string) (time.Time, error)
+	NotePause(ctx context.Context, name string, paused bool) error
+	PauseNoted(ctx context.Context, name string) (bool, error)
 	NoteAddresses(ctx context.Context, name string, found map[string]netip.Addr) error
 	AddressesNoted(ctx context.Context, name string) (map[string]netip.Addr, error)
 	Destroy(ctx context.Context, name string) error
