@@ -101,7 +101,12 @@ func (d *Driver) knows(name string) bool {
 	if d.starting[name] > 0 {
 		return true
 	}
-	return slices.ContainsFunc(slices.Collect(maps.Values(d.tasks)), func(t *task) bool { return t.vm == name })
+	for _, t := range d.tasks {
+		if t.vm == name {
+			return true
+		}
+	}
+	return false
 }
 
 // starts notes that a VM is being made, until the function that it returns is
