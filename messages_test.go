@@ -65,6 +65,7 @@ var explained = map[string]string{
 	"the guest was shut down because its host":       "The task is started again when the host is back, or elsewhere, as `restart` and `reschedule` say.",
 	"… (what was made could not be removed yet":      "It is removed when that is possible; nothing needs to be done.",
 	"removing VM …, which an earlier start":          "A start that was cut off has left it.",
+	"removing VM …, which belongs to no task":        "In the agent's log. It is tried again as long as the plugin runs.",
 	"VM … is gone":                                   "It ended while no plugin ran; what follows is all that is known. Nomad starts the task anew, as its `restart` says.",
 	"qemu-img was stopped":                           "So that a hostile image does not use up the host.",
 	"too many guests' agents are being asked":        "The power button is pressed instead.",

@@ -254,6 +254,7 @@ const removeEvery = 15 * time.Second
 func (d *Driver) removeLater(m *machines, name string, end end, tell teller) {
 	defer d.starts(name, "")() // it is no orphan
 	d.logger.Error("a VM could not be removed; it is tried again", "vm", name, "every", removeEvery.String())
+	var last news
 	for {
 		select {
 		case <-d.ctx.Done():
@@ -265,7 +266,9 @@ func (d *Driver) removeLater(m *machines, name string, end end, tell teller) {
 			d.logger.Info("a VM that could not be removed is removed now", "vm", name)
 			return
 		}
-		d.logger.Warn("a VM still cannot be removed", "vm", name, "error", err)
+		if last.is(err, time.Now()) {
+			d.logger.Warn("a VM still cannot be removed", "vm", name, "error", err)
+		}
 	}
 }
 

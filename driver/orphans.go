@@ -28,6 +28,7 @@ const (
 // use any more removes nothing: it would not hear of another's tasks.
 func (d *Driver) removeOrphans(ctx context.Context, m *machines, after time.Duration) {
 	seen := make(orphans)
+	var last news
 	for {
 		select {
 		case <-ctx.Done():
@@ -50,15 +51,19 @@ func (d *Driver) removeOrphans(ctx context.Context, m *machines, after time.Dura
 			d.logger.Warn("a VM of this node belongs to no task; it will be shut down and removed, "+
 				"and its disks are kept for some time", "vm", name, "in", after.String(), "kept", keepOrphans.String())
 		}
+		var errs []error
 		for _, name := range over {
 			if d.knows(name) || d.ownNode() == "" { // by now
 				continue
 			}
 			if err := d.removeOrphan(ctx, m, name); err != nil {
-				d.logger.Warn("a VM that belongs to no task cannot be removed; it is tried again", "vm", name, "error", err)
+				errs = append(errs, fmt.Errorf("removing VM %s, which belongs to no task: %w", name, err))
 				continue
 			}
 			d.logger.Info("a VM that belonged to no task is removed", "vm", name)
+		}
+		if err := errors.Join(errs...); last.is(err, time.Now()) {
+			d.logger.Warn("not all VMs that belong to no task could be removed; it is tried again", "every", orphansEvery.String(), "error", err)
 		}
 	}
 }
