@@ -41,7 +41,7 @@ type task struct {
 	noted     map[string]netip.Addr   // by hardware address: the addresses in the VM's note
 	unknown   map[string]vm.Interface // by hardware address: whose ports of IPv4 stay as they are, wherever they lead
 	searches  bool                    // for the addresses that are to be found
-	unlearned string                  // what is not known, and why
+	unlearned news                    // what is not known, and why
 }
 
 func newTask(cfg *drivers.TaskConfig, vmName string, started time.Time, network *drivers.DriverNetwork) *task {
