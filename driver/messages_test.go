@@ -23,7 +23,7 @@ func TestMessagesOfThePluginsConfiguration(t *testing.T) {
 	for _, config := range []string{
 		`storage_pools { default = "local" }`,
 		`storage_pools { directory "local" {} }`,
-		`storage_pools { ceph "remote" { pool = "nomad-pool" authentication { username = "nomad" secret = "aHVzaAo=" } } }`,
+		`storage_pools { ceph "remote" { pool = "nomad-pool" authentication { username = "nomad" secret = "AQDNFVpnAAAAABAAVqLzLf4DPfF5Ex5YbYkXkg==" } } }`,
 		`provider "libvirt" { uri = "system" }`,
 		`provider "libvirt" { uri = "qemu:///%" }`,
 		`remove_orphans_after = -1`,

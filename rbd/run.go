@@ -3,7 +3,6 @@ package rbd
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"nomad-driver-virt/memfile"
+	"nomad-driver-virt/vm"
 )
 
 const (
@@ -181,9 +181,8 @@ func seconds(d time.Duration) string { return fmt.Sprint(int(d.Seconds())) }
 // times, which a pipe does not allow.
 func (p Pool) keyFile() (*os.File, error) {
 	key := strings.TrimSpace(p.Key)
-	if raw, err := base64.StdEncoding.DecodeString(key); err != nil || len(raw) == 0 {
-		// Ceph's programs would print what they cannot read.
-		return nil, fmt.Errorf("the key of client.%s for Ceph pool %s is not the base64 that `ceph auth print-key client.%s` writes",
+	if _, is := vm.CephKey(key); !is {
+		return nil, fmt.Errorf("the key of client.%s for Ceph pool %s is not what `ceph auth print-key client.%s` writes",
 			p.User, p.Pool, p.User)
 	}
 	return memfile.Of("ceph-key", []byte(key))
