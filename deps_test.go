@@ -28,8 +28,8 @@ var internal = map[string]struct {
 	"hypervisor": {[]string{"domxml", "vm"}, "it sends the XML and fetches it"},
 	"hypervisor/hypervisortest": {[]string{"domxml", "hypervisor", "vm"},
 		"it stands in for hypervisor in tests, which alone import it"},
-	"image":     {[]string{"memfile", "turns", "vm"}, "it fills volumes, whoever made them"},
-	"rbd":       {[]string{"memfile", "vm"}, "it speaks to Ceph, whatever the volumes are for"},
+	"image":     {[]string{"child", "memfile", "turns", "vm"}, "it fills volumes, whoever made them"},
+	"rbd":       {[]string{"child", "memfile", "vm"}, "it speaks to Ceph, whatever the volumes are for"},
 	"portmap":   {[]string{"vm"}, "it publishes ports, whatever answers behind them"},
 	"bridge":    {nil, "it joins devices, whoever uses them"},
 	"console":   {nil, "it copies text, and knows VMs by their names alone"},
@@ -37,6 +37,7 @@ var internal = map[string]struct {
 	"cloudinit": {[]string{"memfile", "vm"}, "it computes documents, and knows no VM's disks"},
 	"domxml":    {[]string{"vm"}, "it is pure"},
 	"hostfile":  {[]string{"vm"}, "it judges paths, and need not know what for"},
+	"child":     {nil, "it runs programs, and knows none"},
 	"memfile":   {nil, "it knows bytes, and not what they are"},
 	"systemd":   {nil, "it asks one question"},
 	"turns":     {nil, "it knows names, and not of what"},
@@ -54,7 +55,7 @@ var external = []struct {
 	{"libvirt.org/go/libvirtxml", []string{"domxml"}, "one place that knows libvirt's XML"},
 	{"github.com/hashicorp/nomad", []string{"", "cli", "driver"}, "a VM is made without Nomad"},
 	{"C", nil, "one static binary, and no library of Ceph's or libvirt's to match"},
-	{"os/exec", []string{"doctor", "image", "portmap", "rbd"}, "what runs programs of the host is easy to find"},
+	{"os/exec", []string{"child", "doctor", "image", "portmap", "rbd"}, "what runs programs of the host is easy to find"},
 }
 
 func TestDependenciesRunOneWay(t *testing.T) {

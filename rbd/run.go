@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"nomad-driver-virt/child"
 	"nomad-driver-virt/memfile"
 	"nomad-driver-virt/vm"
 )
@@ -103,24 +103,25 @@ func (p Pool) execute(ctx context.Context, what program) ([]byte, error) {
 	}
 	defer key.Close()
 
-	// The death of the parent's thread is what kills the child.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-
 	options := p.connection()
 	if what.outlives { // to give up half-way is what it must not
 		options = slices.DeleteFunc(options, func(o string) bool { return strings.HasPrefix(o, osdTimeoutOption) })
 	}
-	cmd := exec.Command(what.name, append(options, what.args...)...) //nolint:noctx // see wait
+	running := ctx
+	if what.outlives {
+		running = context.WithoutCancel(ctx)
+	}
+	cmd := exec.CommandContext(running, what.name, append(options, what.args...)...)
 	// What this process inherited may name another cluster.
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
 	cmd.ExtraFiles = []*os.File{key}
-	if !what.outlives {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err = wait(ctx, cmd, what.outlives)
+	if what.outlives {
+		err = leave(ctx, cmd)
+	} else {
+		err = child.Run(cmd)
+	}
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
@@ -134,9 +135,8 @@ func (p Pool) execute(ctx context.Context, what program) ([]byte, error) {
 	return nil, fmt.Errorf("running %s, which Debian has in ceph-common: %w", what.name, err)
 }
 
-// wait runs a program, and kills it when the context ends. One that outlives that
-// is left to end by itself.
-func wait(ctx context.Context, cmd *exec.Cmd, outlives bool) error {
+// leave runs a program, and leaves it to end by itself when the context ends.
+func leave(ctx context.Context, cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -146,12 +146,8 @@ func wait(ctx context.Context, cmd *exec.Cmd, outlives bool) error {
 	case err := <-ended:
 		return err
 	case <-ctx.Done():
-	}
-	if outlives {
 		return ctx.Err()
 	}
-	_ = cmd.Process.Kill() // it may have ended
-	return <-ended
 }
 
 // connection is how the programs of Ceph are told of the cluster: by these
