@@ -52,6 +52,12 @@ func TestVMsThatBelongToNoTaskAreRemoved(t *testing.T) {
 	}
 	stays.purge()
 	nothingLeft(t, "kept-until-")
+	removeKept(t, disk)
+}
+
+// removeKept removes a disk that was kept in the pool local, and has libvirt know.
+func removeKept(t *testing.T, disk string) {
+	t.Helper()
 	if err := os.Remove(disk); err != nil {
 		t.Fatal(err)
 	}
@@ -64,4 +70,26 @@ func TestVMsThatBelongToNoTaskAreRemoved(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// libvirt comes to know nothing of a VM while no plugin is there, as after a
+// downgrade: its task is started anew, and told where the disks before are.
+func TestDisksOfAVMThatLibvirtHasLostAreKept(t *testing.T) {
+	j := guest{Name: "lost-by-libvirt", Image: "none", KillTimeout: "1s"}.submit(t)
+	j.waitRunning()
+	name := vmOf(t, "vm-task")
+	command(t, lab, "nomad-stop")
+	t.Cleanup(func() { command(t, lab, "nomad-start") }) // does nothing when it runs
+	virsh(t, "undefine", name)
+	virsh(t, "destroy", name)
+	command(t, lab, "nomad-start")
+	j.waitEvent(startTimeout, "unknown to libvirt", name)
+	j.waitRunning()
+	disk := strings.TrimSpace(matching(listed(t, poolDir)+"\n", name))
+	if strings.Contains(disk, "\n") || !strings.Contains(disk, "/kept-until-") || !strings.Contains(disk, "+"+name+"-vda") {
+		t.Fatalf("want its disk to be kept, and nothing else of it, found %q", disk)
+	}
+	j.purge()
+	nothingLeft(t, "kept-until-")
+	removeKept(t, disk)
 }
