@@ -15,13 +15,18 @@ import (
 
 func TestISO(t *testing.T) {
 	files := Files{MetaData: []byte("{}\n"), UserData: bytes.Repeat([]byte("0123456789\n"), 1000)}
-	t.Setenv("TMPDIR", t.TempDir())
-	image, err := ISO(files)
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "web-5a6e215e.seed")
+	if err := layOut(dir, Files{NetworkConfig: []byte("of one who has died\n")}); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", filepath.Join(parent, "none")) // whatever is written there fails
+	image, err := ISO(dir, files)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
-		t.Errorf("left in the temporary directory: %v, %v", left, err)
+	if left, err := os.ReadDir(parent); err != nil || len(left) > 0 {
+		t.Errorf("left in the directory: %v, %v", left, err)
 	}
 
 	path := filepath.Join(t.TempDir(), "seed.iso")
@@ -55,5 +60,38 @@ func TestISO(t *testing.T) {
 	want := map[string]string{"meta-data": string(files.MetaData), "user-data": string(files.UserData)}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
+	}
+}
+
+// What cannot be made leaves nothing, either.
+func TestISOThatCannotBeMadeLeavesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "none", "web-5a6e215e.seed")
+	if _, err := ISO(dir, Files{}); err == nil {
+		t.Error("there is no error")
+	}
+	if _, err := os.Stat(filepath.Dir(dir)); err == nil {
+		t.Error("a directory was made that was to be there")
+	}
+}
+
+func TestDocumentsAreForThisUserAlone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "web-5a6e215e.seed")
+	if err := layOut(dir, Files{MetaData: []byte("{}\n"), UserData: []byte("hush"), NetworkConfig: []byte("{}\n")}); err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		seen++
+		info, err := entry.Info()
+		if err == nil && info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has the mode %s, want nothing for others", path, info.Mode())
+		}
+		return err
+	})
+	if err != nil || seen != 4 {
+		t.Errorf("there are %d files, %v, want the directory and three documents", seen, err)
 	}
 }

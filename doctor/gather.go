@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"nomad-driver-virt/hostfile"
 	"nomad-driver-virt/vm"
 )
 
@@ -171,16 +172,8 @@ func lookAt(path string) Directory {
 	case !info.IsDir():
 		return Directory{Err: fmt.Errorf("%s is no directory", path)}
 	}
-	var at unix.Statfs_t
-	if err := unix.Statfs(path, &at); err != nil {
-		return Directory{Err: &fs.PathError{Op: "statfs", Path: path, Err: err}}
-	}
-	block := vm.Bytes(at.Bsize)
-	return Directory{
-		ReadOnly: at.Flags&unix.ST_RDONLY != 0,
-		Free:     vm.Bytes(at.Bavail) * block,
-		Size:     vm.Bytes(at.Blocks) * block,
-	}
+	space, err := hostfile.SpaceAt(path)
+	return Directory{ReadOnly: space.ReadOnly, Free: space.Free, Size: space.Size, Err: err}
 }
 
 // groupsOf lists the groups of a user; -1 is nobody.

@@ -37,6 +37,13 @@ func ParseStopNote(document string) (time.Time, error) {
 	return time.Parse(time.RFC3339Nano, s.By)
 }
 
+// PauseURI is the name space of a note in the metadata of a domain whose guest a
+// signal of Nomad's has paused.
+const PauseURI = "urn:nomad-driver-virt:pause:1"
+
+// PauseNote says nothing but that it is there.
+const PauseNote = `<pause xmlns="` + PauseURI + `"/>`
+
 // AddressURI is the name space of a note of the addresses that a guest was found to
 // have.
 const AddressURI = "urn:nomad-driver-virt:address:1"

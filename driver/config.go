@@ -1,7 +1,6 @@
 package driver
 
 import (
-	"encoding/base64"
 	"errors"
 	"maps"
 	"net"
@@ -93,6 +92,8 @@ const (
 
 	defaultKeepUnusedBases    = "24h"
 	defaultRemoveOrphansAfter = "5m"
+	// leastForOrphans is how long tasks may take to be recovered after a restart.
+	leastForOrphans = time.Minute
 
 	accelerationAuto = "auto"
 	accelerationKVM  = "kvm"
@@ -203,8 +204,8 @@ func (c Config) validate() error {
 	if !slices.Contains([]string{accelerationAuto, accelerationKVM, accelerationTCG}, c.Acceleration) {
 		p.addf("acceleration", "%q is none of auto, kvm, tcg", c.Acceleration)
 	}
-	if after, err := time.ParseDuration(c.RemoveOrphansAfter); err != nil || after < time.Second {
-		p.addf("remove_orphans_after", "%q is no duration of 1s at least; write it like 5m", c.RemoveOrphansAfter)
+	if after, err := time.ParseDuration(c.RemoveOrphansAfter); err != nil || after < leastForOrphans {
+		p.addf("remove_orphans_after", "%q is no duration of 1m at least; write it like 5m", c.RemoveOrphansAfter)
 	}
 	return p.err("the configuration of plugin " + pluginBlock)
 }
@@ -271,7 +272,7 @@ func (c CephPool) validate(p *problems, name string) {
 	switch a := c.Authentication; {
 	case a == nil || a.Username == "" || a.Secret == "":
 		p.addf(path+".authentication", "needs a username and a secret: a client's name, and what ceph auth get-key prints of it")
-	case !isKey(a.Secret):
+	case !isCephKey(a.Secret):
 		p.addf(path+".authentication.secret", "is no key of Ceph's; take what ceph auth get-key client.%s prints", clientName(a.Username))
 	}
 }
@@ -299,10 +300,9 @@ func monitor(address string) (string, error) {
 
 var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
 
-// isKey tells whether a string can be the key of a Ceph client.
-func isKey(secret string) bool {
-	key, err := base64.StdEncoding.DecodeString(secret)
-	return err == nil && len(key) > 0
+func isCephKey(secret string) bool {
+	_, is := vm.CephKey(secret)
+	return is
 }
 
 // clientName is a Ceph client's name as Ceph's tools take it: Ceph itself shows

@@ -75,7 +75,7 @@ func TestAgentConfiguration(t *testing.T) {
 						hosts = ["192.0.2.1:3300", "192.0.2.2:3300"]
 						authentication {
 							username = "nomad"
-							secret   = "aHVzaAo="
+							secret   = "AQDNFVpnAAAAABAAVqLzLf4DPfF5Ex5YbYkXkg=="
 						}
 					}
 				}`,
@@ -97,7 +97,7 @@ func TestAgentConfiguration(t *testing.T) {
 						Ceph: map[string]CephPool{"remote": {
 							Pool:           "rbd",
 							Hosts:          []string{"192.0.2.1:3300", "192.0.2.2:3300"},
-							Authentication: &CephAuthentication{Username: "nomad", Secret: "aHVzaAo="},
+							Authentication: &CephAuthentication{Username: "nomad", Secret: "AQDNFVpnAAAAABAAVqLzLf4DPfF5Ex5YbYkXkg=="},
 						}},
 					},
 				}
@@ -197,7 +197,7 @@ func TestAgentConfigurationIsRefused(t *testing.T) {
 			`storage_pools {
 				default = "a"
 				directory "a" { path = "/a" }
-				ceph "a" { pool = "p" hosts = ["192.0.2.1"] authentication { username = "u" secret = "aHVzaAo=" } }
+				ceph "a" { pool = "p" hosts = ["192.0.2.1"] authentication { username = "u" secret = "AQDNFVpnAAAAABAAVqLzLf4DPfF5Ex5YbYkXkg==" } }
 			}`,
 			plugin + `storage_pools: the name "a" is used twice, give each pool its own`,
 		},
@@ -217,9 +217,9 @@ func TestAgentConfigurationIsRefused(t *testing.T) {
 			plugin + `storage_pools.directory "a/b": "a/b" cannot be the name of a libvirt storage pool; give it one without /`,
 		},
 		{
-			"no time for tasks to turn up",
-			`remove_orphans_after = "0s"`,
-			plugin + `remove_orphans_after: "0s" is no duration of 1s at least; write it like 5m`,
+			"too little time for tasks to turn up",
+			`remove_orphans_after = "59s"`,
+			plugin + `remove_orphans_after: "59s" is no duration of 1m at least; write it like 5m`,
 		},
 		{
 			"bases that are kept for less than nothing",
@@ -246,7 +246,7 @@ func TestAgentConfigurationIsRefused(t *testing.T) {
 		},
 		{
 			"a Ceph pool without a username, whose secret is not repeated",
-			`storage_pools { ceph "a" { pool = "p" hosts = ["192.0.2.1"] authentication { secret = "aHVzaAo=" } } }`,
+			`storage_pools { ceph "a" { pool = "p" hosts = ["192.0.2.1"] authentication { secret = "AQDNFVpnAAAAABAAVqLzLf4DPfF5Ex5YbYkXkg==" } } }`,
 			plugin + `storage_pools.ceph "a".authentication: needs a username and a secret: a client's name, and what ceph auth get-key prints of it`,
 		},
 		{
@@ -256,7 +256,7 @@ func TestAgentConfigurationIsRefused(t *testing.T) {
 		},
 		{
 			"a Ceph pool with a name that libvirt refuses",
-			`storage_pools { ceph "a/b" { pool = "p" hosts = ["192.0.2.1"] authentication { username = "u" secret = "aHVzaAo=" } } }`,
+			`storage_pools { ceph "a/b" { pool = "p" hosts = ["192.0.2.1"] authentication { username = "u" secret = "AQDNFVpnAAAAABAAVqLzLf4DPfF5Ex5YbYkXkg==" } } }`,
 			plugin + `storage_pools.ceph "a/b": "a/b" cannot be the name of a libvirt storage pool; give it one without /`,
 		},
 		{

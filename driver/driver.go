@@ -4,6 +4,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,18 +38,22 @@ type Driver struct {
 	digests image.Digests
 	around  around
 	settled chan struct{} // where some ports lead is known now
+	// orphansAfter is how long a VM may belong to no task; 0: as the configuration
+	// says, which cannot say so little as tests do.
+	orphansAfter time.Duration
 
 	ctx context.Context // of everything that outlives the call that began it
 
 	mu       sync.Mutex // guards the fields below
 	config   Config
 	machines *machines
-	tasks    map[string]*task   // by Nomad's task ID
-	starting map[string]int     // by VM: starts of tasks that are under way
-	making   []domxml.Interface // of VMs that are being made, whose hardware addresses their jobs chose
-	node     string             // this client's ID; "" before a task has told it
-	users    int                // streams of fingerprints that are open
-	compute  cpustats.Compute   // what its CPUs can do
+	tasks    map[string]*task       // by Nomad's task ID
+	starting map[string]int         // by VM: starts of tasks that are under way
+	making   []domxml.Interface     // of VMs that are being made, whose hardware addresses their jobs chose
+	node     string                 // this client's ID; "" before a task has told it
+	users    int                    // streams of fingerprints that are open
+	untold   map[allocTask][]string // events of tasks that were not recovered
+	compute  cpustats.Compute       // what its CPUs can do
 }
 
 // New returns the driver of a plugin of some version. It does nothing before
@@ -65,6 +70,7 @@ func New(ctx context.Context, version string, logger hclog.Logger) *Driver {
 		tasks:   make(map[string]*task),
 
 		starting: make(map[string]int),
+		untold:   make(map[allocTask][]string),
 	}
 }
 
@@ -111,10 +117,11 @@ func (d *Driver) SetConfig(c *base.Config) error {
 		shares:   d.around.shares,
 		consoles: d.around.consoles,
 		lan:      d.around.lan,
-		journals: make(map[string]domxml.Journal),
+		runtime:  d.around.runtime,
+		journals: make(map[string]remembered),
 		stats:    &sampler{read: host.Stats},
 	}
-	m.again = func(name string, end end) { go d.removeLater(m, name, end) }
+	m.again = func(name string, end end, tell teller) { go d.removeLater(m, name, end, tell) }
 	d.machines = m
 	return nil
 }
@@ -139,8 +146,8 @@ func (d *Driver) connected() (Config, *machines) {
 		go d.machines.host.Run(d.ctx)
 		go d.sweep(d.ctx, d.machines)
 		go d.keepNetworks(d.ctx, d.machines)
-		after, _ := time.ParseDuration(d.config.RemoveOrphansAfter) // it was validated
-		go d.removeOrphans(d.ctx, d.machines, after)
+		configured, _ := time.ParseDuration(d.config.RemoveOrphansAfter) // it was validated
+		go d.removeOrphans(d.ctx, d.machines, cmp.Or(d.orphansAfter, configured))
 	})
 	return d.config, d.machines
 }
@@ -165,8 +172,17 @@ func (d *Driver) tell(cfg *drivers.TaskConfig, format string, args ...any) {
 }
 
 // teller is tell of one task.
-func (d *Driver) teller(cfg *drivers.TaskConfig) func(format string, args ...any) {
+func (d *Driver) teller(cfg *drivers.TaskConfig) teller {
 	return func(format string, args ...any) { d.tell(cfg, format, args...) }
+}
+
+// warner is teller for what is to be in the log as well: nobody may see the task's
+// events any more.
+func (d *Driver) warner(cfg *drivers.TaskConfig) teller {
+	return func(format string, args ...any) {
+		d.logger.Warn(fmt.Sprintf(format, args...), "task", cfg.ID)
+		d.tell(cfg, format, args...)
+	}
 }
 
 func (d *Driver) task(id string) (*task, error) {
@@ -186,9 +202,7 @@ func (d *Driver) follow(t *task, m *machines) {
 	t.hostStops = d.around.stopping
 	go d.followLogs(t, m.consoles)
 	go func() {
-		if journal, err := m.host.Journal(d.ctx, t.vm); err == nil {
-			m.remember(t.vm, journal)
-		}
+		m.learn(d.ctx, t.vm)
 		t.follow(d.ctx, m.host, d.teller(t.cfg))
 	}()
 }
@@ -227,7 +241,7 @@ func (d *Driver) DestroyTask(id string, force bool) error {
 	if !t.running() {
 		t.waitLogged(d.ctx)
 	}
-	err = machines.discard(d.ctx, t.vm, ended)
+	err = machines.discard(d.ctx, t.vm, ended, d.warner(t.cfg))
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.tasks, id)
@@ -237,21 +251,24 @@ func (d *Driver) DestroyTask(id string, force bool) error {
 // removeEvery is how often it is tried to remove what could not be.
 const removeEvery = 15 * time.Second
 
-func (d *Driver) removeLater(m *machines, name string, end end) {
+func (d *Driver) removeLater(m *machines, name string, end end, tell teller) {
 	defer d.starts(name, "")() // it is no orphan
 	d.logger.Error("a VM could not be removed; it is tried again", "vm", name, "every", removeEvery.String())
+	var last news
 	for {
 		select {
 		case <-d.ctx.Done():
 			return
 		case <-time.After(removeEvery):
 		}
-		err := m.remove(d.ctx, name, end)
+		err := m.remove(d.ctx, name, end, tell)
 		if err == nil {
 			d.logger.Info("a VM that could not be removed is removed now", "vm", name)
 			return
 		}
-		d.logger.Warn("a VM still cannot be removed", "vm", name, "error", err)
+		if last.is(err, time.Now()) {
+			d.logger.Warn("a VM still cannot be removed", "vm", name, "error", err)
+		}
 	}
 }
 

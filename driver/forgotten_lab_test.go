@@ -49,6 +49,7 @@ func TestDiskOfAForgottenVMIsKeptAsItIsToBe(t *testing.T) {
 	}
 	forgotten, name := vmName(first.Name, first.ID), vmName(second.Name, second.ID)
 	mustKnow(t, bare, forgotten, true)
+	suspend(t, bare, forgotten)
 
 	next := labDriver(t, pools)
 	if _, _, err := next.StartTask(second); err != nil {
@@ -92,10 +93,8 @@ func TestVMThatBelongsToNoTaskIsRemovedAndItsDisksAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	next := labDriverOf(t, Config{
-		StoragePools:       &StoragePools{Directory: pools, Default: "orphans"},
-		RemoveOrphansAfter: "2s",
-	})
+	next := labDriver(t, pools)
+	next.orphansAfter = 2 * time.Second
 	defer next.used()() // as Nomad does
 	if _, _, err := next.StartTask(other); err != nil {
 		t.Fatal(err)
@@ -122,32 +121,74 @@ func TestVMThatBelongsToNoTaskIsRemovedAndItsDisksAreKept(t *testing.T) {
 	}
 }
 
+// Nobody sees how the VM ends, and libvirt knows nothing of it afterwards.
+func TestDisksOfAVMThatLibvirtHasLostAreKept(t *testing.T) {
+	dir, bare := t.TempDir(), bareLibvirt(t)
+	pools := map[string]DirectoryPool{"lost": {Path: dir}}
+	cfg := labTask(t, 1, Disk{Size: "8MiB", Keep: "1h"}, nil)
+	handle, _, err := labDriver(t, pools).StartTask(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := vmName(cfg.Name, cfg.ID)
+	undefine(t, bare, name)
+	domain, err := bare.DomainLookupByName(name)
+	if err == nil {
+		err = bare.DomainDestroy(domain)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if err := labDriver(t, pools).RecoverTask(handle); err == nil || !strings.Contains(err.Error(), "is gone") {
+		t.Errorf("the error is %v, want it to say that the VM is gone", err)
+	}
+	found := filesOf(t, dir, name)
+	if len(found) != 1 || !strings.HasPrefix(found[0], "kept-until-") || strings.HasSuffix(found[0], seedSuffix) {
+		t.Errorf("of the VM there is %q, want its disk to be kept", found)
+	}
+}
+
+func undefine(t *testing.T, bare *libvirt.Libvirt, name string) {
+	t.Helper()
+	domain, err := bare.DomainLookupByName(name)
+	if err == nil {
+		err = bare.DomainUndefine(domain)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// suspend has a guest not be asked to shut down, which its firmware would not hear.
+func suspend(t *testing.T, bare *libvirt.Libvirt, name string) {
+	t.Helper()
+	domain, err := bare.DomainLookupByName(name)
+	if err == nil {
+		err = bare.DomainSuspend(domain)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A domain that somebody undefines while it runs is gone with its QEMU.
 func TestVMThatIsUndefinedWhileItRuns(t *testing.T) {
 	dir, bare := t.TempDir(), bareLibvirt(t)
 	pools := map[string]DirectoryPool{"undefined": {Path: dir}}
 	first, second := labTask(t, 1, Disk{Size: "8MiB"}, nil), labTask(t, 2, Disk{Size: "8MiB"}, nil)
-	undefine := func(name string) {
-		t.Helper()
-		domain, err := bare.DomainLookupByName(name)
-		if err == nil {
-			err = bare.DomainUndefine(domain)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	if _, _, err := labDriver(t, pools).StartTask(first); err != nil {
 		t.Fatal(err)
 	}
-	undefine(vmName(first.Name, first.ID))
+	undefine(t, bare, vmName(first.Name, first.ID))
+	suspend(t, bare, vmName(first.Name, first.ID))
 
 	// The next plugin knows no more of it than what libvirt tells.
 	next := labDriver(t, pools)
 	if _, _, err := next.StartTask(second); err != nil {
 		t.Fatalf("the next start of the task: %v", err)
 	}
-	undefine(vmName(second.Name, second.ID))
+	undefine(t, bare, vmName(second.Name, second.ID))
 	if err := next.DestroyTask(second.ID, true); err != nil {
 		t.Fatal(err)
 	}

@@ -5,9 +5,9 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"syscall"
 	"time"
 
+	"nomad-driver-virt/hostfile"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/vm"
 )
@@ -38,8 +38,7 @@ type keeper struct {
 	tell func(format string, args ...any)
 	past halts
 
-	paused  pause
-	ordered func() bool // a signal has paused the guest, and told so
+	paused pause
 }
 
 // look takes note of what the guest does, does what is to be done about it, and
@@ -51,6 +50,9 @@ func (k *keeper) look(ctx context.Context, guest hypervisor.Guest) time.Duration
 		k.halted(ctx, now)
 		return roomEvery
 	case hypervisor.GuestRuns:
+		if k.paused.ordered { // by whomever it goes on
+			_ = k.host.NotePause(ctx, k.vm, false) // it would be known at the next pause
+		}
 		if k.paused.over() {
 			k.tell("The guest goes on, it is not paused any more")
 		}
@@ -64,15 +66,27 @@ func (k *keeper) look(ctx context.Context, guest hypervisor.Guest) time.Duration
 		return 0
 	default: // somebody paused it, and will know why
 		k.past.leave(now)
-		if k.ordered() {
-			return 0
-		}
 		tell, again := k.paused.lasts(now)
 		if tell {
-			k.tell("The guest is paused by another hand than Nomad's; virsh resume %s or nomad alloc signal -s SIGCONT has it go on", k.vm)
+			return k.tellPause(ctx)
 		}
 		return again
 	}
+}
+
+// tellPause tells that the guest is paused, unless that is Nomad's will, which the
+// signal has told. A plugin before this one may have been sent it.
+func (k *keeper) tellPause(ctx context.Context) time.Duration {
+	ordered, err := k.host.PauseNoted(ctx, k.vm)
+	if err != nil { // libvirt is away, or the VM is
+		k.paused.told = false
+		return pausedFor
+	}
+	k.paused.told, k.paused.ordered = !ordered, ordered
+	if !ordered {
+		k.tell("The guest is paused by another hand than Nomad's; virsh resume %s or nomad alloc signal -s SIGCONT has it go on", k.vm)
+	}
+	return 0
 }
 
 func (k *keeper) halted(ctx context.Context, now time.Time) {
@@ -136,17 +150,15 @@ func (t trouble) room() room {
 	if t.volume.Pool == "" || t.volume.Path == "" {
 		return nil
 	}
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(filepath.Dir(t.volume.Path), &fs); err != nil {
+	space, err := hostfile.SpaceAt(filepath.Dir(t.volume.Path))
+	if err != nil {
 		return nil
 	}
-	// What is free for everyone: QEMU does not run as root, as a rule.
-	free := vm.Bytes(fs.Bavail) * vm.Bytes(fs.Frsize)
-	return &free
+	return &space.Free
 }
 
-// sort is the same for troubles that one event tells of.
-func (t trouble) sort() string {
+// kind is the same for troubles that one event tells of.
+func (t trouble) kind() string {
 	if t.full {
 		return "full " + t.volume.Pool
 	}
@@ -207,7 +219,7 @@ type halts struct {
 	tryAt   time.Time
 	tellAt  time.Time
 	wentOn  bool            // was what was told last
-	told    map[string]bool // sorts of trouble, since then
+	told    map[string]bool // kinds of trouble, since then
 }
 
 // begin notes that the guest was halted.
@@ -238,13 +250,13 @@ func (h *halts) patience() time.Duration {
 
 // mustTell tells whether it is time to tell that the guest is halted, once.
 func (h *halts) mustTell(now time.Time) bool {
-	if now.Before(h.tellAt) || h.told[h.trouble.sort()] {
+	if now.Before(h.tellAt) || h.told[h.trouble.kind()] {
 		return false
 	}
 	if h.told == nil {
 		h.told = make(map[string]bool)
 	}
-	h.told[h.trouble.sort()], h.wentOn = true, false
+	h.told[h.trouble.kind()], h.wentOn = true, false
 	return true
 }
 

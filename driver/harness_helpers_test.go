@@ -246,6 +246,7 @@ type client struct {
 	changes  chan struct{} // of its network
 	stopping atomic.Bool   // it is shutting down
 	pool     string        // the directory of its pool
+	runtime  string        // that of what is in memory
 }
 
 func newClient(t *testing.T) *client {
@@ -253,7 +254,7 @@ func newClient(t *testing.T) *client {
 	// Nomad's harness has a log of its own, and sockets that go with the directory.
 	t.Setenv("NOMAD_TEST_LOG_LEVEL", "off")
 	t.Setenv("TMPDIR", t.TempDir())
-	return &client{host: hypervisortest.NewMemory(), changes: make(chan struct{}), pool: t.TempDir()}
+	return &client{host: hypervisortest.NewMemory(), changes: make(chan struct{}), pool: t.TempDir(), runtime: t.TempDir()}
 }
 
 // plugin is a driver that Nomad's harness serves by gRPC, as Nomad's client would
@@ -286,6 +287,7 @@ func (c *client) driver(d *Driver) *Driver {
 		rejoin:   c.taps.rejoin,
 		lan:      &c.lan,
 		watch:    func(context.Context) <-chan struct{} { return c.changes },
+		runtime:  c.runtime,
 		stopping: func(context.Context) bool { return c.stopping.Load() },
 	}
 	return d
@@ -415,11 +417,13 @@ func nextEvent(t *testing.T, events <-chan *drivers.TaskEvent) *drivers.TaskEven
 // left is all that there is on the host of VMs.
 func (c *client) left(t *testing.T) []string {
 	t.Helper()
-	volumes, err := os.ReadDir(c.pool)
-	mustDo(t, err)
 	all := slices.Concat(c.host.Left(), c.ports.all(), c.shares.all(), c.consoles.all())
-	for _, v := range volumes {
-		all = append(all, v.Name())
+	for _, dir := range []string{c.runtime, c.pool} {
+		files, err := os.ReadDir(dir)
+		mustDo(t, err)
+		for _, f := range files {
+			all = append(all, f.Name())
+		}
 	}
 	return all
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -329,7 +332,53 @@ func TestHostThatShutsDownCompletesNothing(t *testing.T) {
 	mustExit(t, ended, 0, 0, "")
 }
 
-func TestTaskWhoseVMIsGoneIsNotRecovered(t *testing.T) {
+// Nomad or the plugin died before the first start was known, and its guest has run.
+func TestForgottenGuestIsAskedToShutDown(t *testing.T) {
+	for name, test := range map[string]struct {
+		happen func(c *client, name string) error
+		code   int
+	}{
+		"that runs":                    {func(*client, string) error { return nil }, 0},
+		"that is undefined":            {func(c *client, name string) error { return c.host.Undefine(t.Context(), name) }, 137}, // how it ends cannot be read
+		"that is paused, or never ran": {func(c *client, name string) error { return c.host.Suspend(t.Context(), name) }, 137},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newClient(t)
+			first, cfg := c.plugin(t), emptyTask(t)
+			first.start(t, cfg)
+			first.kill()
+			mustDo(t, test.happen(c, vmOf(cfg)))
+			mustDo(t, os.Mkdir(filepath.Join(c.runtime, vmOf(cfg)+".seed"), 0o700)) // as one that dies while it makes a seed
+			seen, ended := make(chan struct{}), make(chan vm.Exit, 1)
+			go func() {
+				var once sync.Once
+				exit, _ := c.host.WaitEnd(deadline(t), vmOf(cfg), func(context.Context, hypervisor.Guest) time.Duration {
+					once.Do(func() { close(seen) })
+					return 0
+				})
+				ended <- exit
+			}()
+			<-seen
+
+			p, next := c.plugin(t), cfg.Copy()
+			next.ID = strings.Replace(cfg.ID, "5a6e215e", "6b7f326f", 1)
+			events := p.events(t, cfg)
+			p.start(t, next)
+			if exit := <-ended; exit.Code != test.code {
+				t.Errorf("the guest ended with %+v, want code %d", exit, test.code)
+			}
+			if e := nextEvent(t, events); !strings.Contains(e.Message, vmOf(cfg)) || !strings.Contains(e.Message, "earlier start") {
+				t.Errorf("the event is %q, want it to tell of the VM that was left", e.Message)
+			}
+			mustDo(t, p.DestroyTask(next.ID, true))
+			c.nothingLeft(t)
+		})
+	}
+}
+
+// What libvirt does not know has not ended for that: its state may have been restored,
+// or be of a newer version than it reads. Disks are not removed for it.
+func TestTaskWhoseVMIsGoneIsNotRecoveredAndItsDisksAreKept(t *testing.T) {
 	c := newClient(t)
 	first, cfg := c.plugin(t), emptyTask(t)
 	handle := first.start(t, cfg)
@@ -343,8 +392,62 @@ func TestTaskWhoseVMIsGoneIsNotRecovered(t *testing.T) {
 	}
 	p.mustBeUnknown(t, cfg)
 	// The reservation is known from the domain alone.
-	if left := c.left(t); len(left) != 1 || !strings.HasPrefix(left[0], "52:54:") {
-		t.Errorf("on the host is left %q, want the reservation alone", left)
+	if left := c.left(t); len(left) != 2 || !strings.HasPrefix(left[0], "52:54:") || !isKeptDisk(left[1], cfg) {
+		t.Errorf("on the host is left %q, want the reservation, and the disk to be kept", left)
+	}
+
+	// Nomad hears no event of a task that it has not recovered.
+	events, next := p.events(t, cfg), cfg.Copy()
+	next.ID = strings.Replace(cfg.ID, "5a6e215e", "6b7f326f", 1)
+	p.start(t, next)
+	if e := nextEvent(t, events); !strings.Contains(e.Message, "unknown to libvirt") || !strings.Contains(e.Message, vmOf(cfg)) {
+		t.Errorf("the first event of the next start is %q, want it to say what became of the disks", e.Message)
+	}
+	if e := nextEvent(t, events); !strings.Contains(e.Message, "Started VM") {
+		t.Errorf("the second event is %q, want it to be told once what became of the disks", e.Message)
+	}
+}
+
+// isKeptDisk tells whether a volume is the first disk of a task's VM, which is kept.
+func isKeptDisk(volume string, cfg *drivers.TaskConfig) bool {
+	return strings.HasPrefix(volume, "kept-until-") && strings.Contains(volume, "+"+vmOf(cfg)+"-vda")
+}
+
+// A libvirt that comes back without a VM may have lost it, with its QEMU still there.
+func TestDisksAreKeptOfAVMThatLibvirtComesBackWithout(t *testing.T) {
+	for name, followed := range map[string]bool{"followed from its start": true, "not seen by this plugin": false} {
+		t.Run(name, func(t *testing.T) {
+			c := newClient(t)
+			p, cfg := c.plugin(t), emptyTask(t)
+			handle := p.start(t, cfg)
+			if followed {
+				eventually(t, "its journal is remembered", func() bool {
+					_, is := p.Impl().(*Driver).machines.recall(vmOf(cfg))
+					return is
+				})
+			}
+			mustDo(t, c.host.Undefine(t.Context(), vmOf(cfg)))
+			c.host.GoAway()
+			if !followed {
+				p.kill()
+				p = c.plugin(t)
+				mustDo(t, p.RecoverTask(handle))
+			}
+			mustDo(t, c.host.Kill(vmOf(cfg)))
+			ended := p.wait(t, cfg)
+			c.host.ComeBack()
+			mustExit(t, ended, 137, 9, "another hand")
+
+			events := p.events(t, cfg)
+			mustDo(t, p.DestroyTask(cfg.ID, false))
+			left := c.left(t)
+			if disk := left[len(left)-1]; !isKeptDisk(disk, cfg) || followed && len(left) != 1 {
+				t.Errorf("on the host is left %q, want the disk, to be kept", left)
+			}
+			if e := nextEvent(t, events); !strings.Contains(e.Message, "unknown to libvirt") {
+				t.Errorf("the event is %q, want it to say what became of the disks", e.Message)
+			}
+		})
 	}
 }
 
@@ -401,6 +504,9 @@ func TestSignals(t *testing.T) {
 		does   hypervisor.Guest
 	}{{"SIGSTOP", hypervisor.GuestOther}, {"SIGCONT", hypervisor.GuestRuns}} {
 		mustDo(t, p.SignalTask(cfg.ID, step.signal))
+		if noted, err := c.host.PauseNoted(t.Context(), vmOf(cfg)); err != nil || noted != (step.signal == "SIGSTOP") {
+			t.Errorf("after %s it is noted that Nomad has the guest paused: %t, %v", step.signal, noted, err)
+		}
 		if guest, err := c.host.Guest(t.Context(), vmOf(cfg)); err != nil || guest != step.does {
 			t.Errorf("after %s the guest is %d, %v, want %d", step.signal, guest, err, step.does)
 		}

@@ -23,14 +23,10 @@ import (
 // but for the lab's own.
 func labDriver(t testing.TB, pools map[string]DirectoryPool, images ...string) *Driver {
 	t.Helper()
-	return labDriverOf(t, Config{
+	config := Config{
 		ImagePaths:   append(images, "/var/lib/virt/images"),
 		StoragePools: &StoragePools{Directory: pools, Default: slices.Sorted(maps.Keys(pools))[0]},
-	})
-}
-
-func labDriverOf(t testing.TB, config Config) *Driver {
-	t.Helper()
+	}
 	d := New(t.Context(), "lab", hclog.NewNullLogger())
 	var encoded []byte
 	if err := base.MsgPackEncode(&encoded, &config); err != nil {
@@ -41,7 +37,7 @@ func labDriverOf(t testing.TB, config Config) *Driver {
 	}
 	bare := bareLibvirt(t)
 	t.Cleanup(func() {
-		for name := range config.StoragePools.Directory {
+		for name := range pools {
 			if name == "local" {
 				continue
 			}

@@ -53,6 +53,8 @@ type domains interface {
 	PressPowerButton(ctx context.Context, name string) error
 	NoteStop(ctx context.Context, name string, by time.Time) error
 	StopNoted(ctx context.Context, name string) (time.Time, error)
+	NotePause(ctx context.Context, name string, paused bool) error
+	PauseNoted(ctx context.Context, name string) (bool, error)
 	NoteAddresses(ctx context.Context, name string, found map[string]netip.Addr) error
 	AddressesNoted(ctx context.Context, name string) (map[string]netip.Addr, error)
 	Destroy(ctx context.Context, name string) error
@@ -97,6 +99,7 @@ type around struct {
 	rejoin   func(tap, bridge string) (bool, error)
 	lan      neighborhood
 	watch    func(context.Context) <-chan struct{} // tells of changes of the host's network
+	runtime  string                                // a directory below /run, which is in memory
 	stopping func(context.Context) bool            // whether the host is shutting down
 	uid      int                                   // of the user that the plugin runs as
 }
@@ -112,6 +115,7 @@ func realHost() around {
 		rejoin:   bridge.Rejoin,
 		lan:      onBridges{},
 		watch:    portmap.Watch,
+		runtime:  share.Root,
 		stopping: systemd.Stopping,
 		uid:      os.Geteuid(),
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 
@@ -102,17 +103,14 @@ func (t *task) learnFound(ctx context.Context, host domains, journal domxml.Jour
 	return search, err
 }
 
-// isNews tells whether an error is another than the one before.
+// isNews tells whether an error is to be told.
 func (t *task) isNews(err error) bool {
-	said := ""
-	if err != nil && !errors.Is(err, hypervisor.ErrNoDomain) { // it has just ended
-		said = err.Error()
+	if errors.Is(err, hypervisor.ErrNoDomain) { // it has just ended
+		err = nil
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	isNews := said != "" && said != t.unlearned
-	t.unlearned = said
-	return isNews
+	return t.unlearned.is(err, time.Now())
 }
 
 // publishes is what a task publishes that was started by a plugin before this one,

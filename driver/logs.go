@@ -24,7 +24,11 @@ func (d *Driver) followLogs(t *task, c consoles) {
 	var logs sync.WaitGroup
 	for _, fifo := range []string{t.cfg.StdoutPath, t.cfg.StderrPath} {
 		if isLog(fifo) {
-			logs.Go(func() { d.tried(t, console.Hold(d.ctx, fifo, t.ended)) })
+			logs.Go(func() {
+				if err := console.Hold(d.ctx, fifo, t.ended); err != nil {
+					d.warnOfLog(t, err)
+				}
+			})
 		}
 	}
 	if isLog(t.cfg.StdoutPath) {
@@ -39,12 +43,15 @@ func (d *Driver) followLogs(t *task, c consoles) {
 func isLog(path string) bool { return path != "" && path != os.DevNull }
 
 func (d *Driver) followConsole(t *task, c consoles) {
+	var last news
 	for ended := false; ; {
 		err := c.Follow(d.ctx, t.vm, t.cfg.StdoutPath, t.ended)
 		if err == nil || errors.Is(err, fs.ErrNotExist) { // the VM is of a version before this one
 			return
 		}
-		d.tried(t, err)
+		if last.is(err, time.Now()) {
+			d.warnOfLog(t, err)
+		}
 		if ended {
 			return
 		}
@@ -58,10 +65,8 @@ func (d *Driver) followConsole(t *task, c consoles) {
 	}
 }
 
-func (d *Driver) tried(t *task, err error) {
-	if err != nil {
-		d.logger.Warn("a task's log cannot be written", "task", t.cfg.ID, "error", err)
-	}
+func (d *Driver) warnOfLog(t *task, err error) {
+	d.logger.Warn("a task's log cannot be written", "task", t.cfg.ID, "error", err)
 }
 
 // logTimeout bounds the wait for the rest of a console before it is removed.

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"nomad-driver-virt/bridge"
 	"nomad-driver-virt/cloudinit"
 	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
@@ -30,15 +30,36 @@ type machines struct {
 	shares   sharer
 	consoles consoles
 	lan      neighborhood
+	runtime  string // a directory of a file system in memory
 	stats    *sampler
 
 	removing turns.Turns // by the VM's name
 
-	mu       sync.Mutex                // guards journals
-	journals map[string]domxml.Journal // of VMs that run or are being removed, by name
+	mu       sync.Mutex            // guards journals
+	journals map[string]remembered // of VMs that run or are being removed, by name
 
 	// again is told of a VM that could not be removed, to try it later.
-	again func(name string, end end)
+	again func(name string, end end, tell teller)
+}
+
+// teller is told of what a user wants to know.
+type teller = func(format string, args ...any)
+
+// remembered is the journal of a VM as libvirt had it.
+type remembered struct {
+	domxml.Journal
+	since <-chan struct{} // is closed when libvirt was away since then; nil: that does not matter
+}
+
+// wasAway tells whether libvirt was away meanwhile. What it does not know then has
+// not ended for that: it may have lost it.
+func (r remembered) wasAway() bool {
+	select {
+	case <-r.since:
+		return true
+	default:
+		return false
+	}
 }
 
 // end is why a VM is removed.
@@ -49,6 +70,7 @@ const (
 	undone               // its start has failed: no guest has written to its disks
 	forgotten            // one of the two, when nobody was there to see it
 	orphaned             // the same, and no task is there that it belongs to
+	lost                 // its task has ended because libvirt does not know it, and nobody has seen it end
 )
 
 // step is one thing that is done to make a VM. What names it completes
@@ -61,8 +83,7 @@ type step struct {
 // create makes and starts a VM, and returns the address of each of its
 // interfaces. The domain is defined first: it is the journal by which remove
 // finds all the rest, however far this got. A failure leaves nothing behind.
-// tell is told of what a user wants to know.
-func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, tell func(string, ...any)) ([]netip.Addr, error) {
+func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, tell teller) ([]netip.Addr, error) {
 	addrs := make([]netip.Addr, len(s.Interfaces))
 	steps, sure := m.stepsFor(s, images, addrs, tell)
 	for i, step := range steps {
@@ -76,7 +97,7 @@ func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, te
 		}
 		_ = sure() // what it reserved is released
 		// The context may be what failed.
-		if undo := m.discard(context.WithoutCancel(ctx), s.Name, undone); undo != nil {
+		if undo := m.discard(context.WithoutCancel(ctx), s.Name, undone, tell); undo != nil {
 			err = fmt.Errorf("%w (what was made could not be removed yet: %w)", err, undo)
 		}
 		return nil, err
@@ -86,7 +107,7 @@ func (m *machines) create(ctx context.Context, s *vm.Spec, images []*os.File, te
 
 // stepsFor is what is done to make a VM, one after another, and to know its addresses.
 // What is done about these beside the steps is over when sure has returned.
-func (m *machines) stepsFor(s *vm.Spec, images []*os.File, addrs []netip.Addr, tell func(string, ...any)) (steps []step, sure func() error) {
+func (m *machines) stepsFor(s *vm.Spec, images []*os.File, addrs []netip.Addr, tell teller) (steps []step, sure func() error) {
 	wait := func() error { return nil }
 	sure = func() error { return wait() }
 	steps = []step{
@@ -133,10 +154,10 @@ func (m *machines) isDomainOf(ctx context.Context, s *vm.Spec) bool {
 }
 
 // discard removes a VM, and if it cannot be removed now, later.
-func (m *machines) discard(ctx context.Context, name string, end end) error {
-	err := m.remove(ctx, name, end)
+func (m *machines) discard(ctx context.Context, name string, end end, tell teller) error {
+	err := m.remove(ctx, name, end, tell)
 	if err != nil {
-		m.again(name, end)
+		m.again(name, end, tell)
 	}
 	return err
 }
@@ -144,7 +165,7 @@ func (m *machines) discard(ctx context.Context, name string, end end) error {
 // remove takes away all of a VM, known by its name alone: running or not, made
 // whole or in part. A VM that is not there is no error. What cannot be removed
 // keeps the domain, which knows of it, so that it can be tried again.
-func (m *machines) remove(ctx context.Context, name string, end end) error {
+func (m *machines) remove(ctx context.Context, name string, end end, tell teller) error {
 	done, err := m.removing.Take(ctx, name)
 	if err != nil {
 		return err
@@ -154,22 +175,29 @@ func (m *machines) remove(ctx context.Context, name string, end end) error {
 	keep := func(err error) { errs = append(errs, err) }
 	keep(m.ports.Withdraw(ctx, name))
 
-	journal, err := m.journal(ctx, name)
+	journal, err := m.host.Journal(ctx, name)
 	switch {
 	case errors.Is(err, hypervisor.ErrNoDomain):
-		return errors.Join(append(errs, m.shares.Detach(name), m.consoles.Remove(name), m.store.RemoveAllOf(ctx, name))...)
+		past, is := m.recall(name)
+		if !is {
+			return errors.Join(append(errs, m.removeLocal(name), m.disposeByName(ctx, name, end, tell))...)
+		}
+		if end == ended && past.wasAway() {
+			end = lost
+		}
+		journal = past.Journal
 	case err != nil:
 		return errors.Join(append(errs, err)...)
+	default:
+		m.remember(name, remembered{Journal: journal}) // a domain that somebody has undefined goes with its QEMU
 	}
 	if doors := doorsOf(journal.Interfaces); len(doors) > 0 {
 		keep(m.ports.CloseDoors(ctx, doors))
 	}
-	m.remember(name, journal) // a domain that somebody has undefined goes with its QEMU
 	if err := m.host.Destroy(ctx, name); err != nil {
 		return errors.Join(append(errs, err)...) // its disks are in use
 	}
-	keep(m.shares.Detach(name))
-	keep(m.consoles.Remove(name))
+	keep(m.removeLocal(name))
 	for _, i := range journal.Interfaces {
 		if i.Network == "" || i.Reserved {
 			continue
@@ -181,7 +209,33 @@ func (m *machines) remove(ctx context.Context, name string, end end) error {
 		return err
 	}
 	m.forget(name)
+	if end == lost && len(journal.Disks) > 0 {
+		tellLost(name, tell)
+	}
 	return m.host.Undefine(ctx, name)
+}
+
+// removeLocal removes what the host itself has for a VM, beside libvirt.
+func (m *machines) removeLocal(name string) error {
+	return errors.Join(m.shares.Detach(name), m.consoles.Remove(name), os.RemoveAll(m.seedDir(name)))
+}
+
+// disposeByName is dispose for a VM of which nothing is known but its name.
+func (m *machines) disposeByName(ctx context.Context, name string, end end, tell teller) error {
+	if end == undone {
+		return m.store.RemoveAllOf(ctx, name)
+	}
+	kept, err := m.store.KeepAllOf(ctx, name, keepOrphans)
+	if kept > 0 {
+		tellLost(name, tell)
+	}
+	return err
+}
+
+// tellLost tells that the disks of a VM are kept because nobody knows how it ended.
+func tellLost(name string, tell teller) {
+	tell("VM %s is unknown to libvirt, and nobody has seen it end: its disks are kept for %.0f hours, as volumes kept-until-…+%s-…; "+
+		"end its QEMU if that still runs, pgrep -f guest=%s finds it", name, keepOrphans.Hours(), name, name)
 }
 
 // dispose removes the volumes of a VM, but for those that are kept. The seed goes
@@ -197,9 +251,9 @@ func (m *machines) dispose(ctx context.Context, j domxml.Journal, end end) error
 	}
 	away := m.store.RetireEach
 	switch {
-	case end == undone, end != ended && !m.anyExists(ctx, seeds):
+	case end == undone, (end == forgotten || end == orphaned) && !m.anyExists(ctx, seeds):
 		away = m.store.RemoveEach
-	case end == orphaned:
+	case end == orphaned, end == lost:
 		disks = keptForADay(disks, j.Disks)
 	}
 	if err := away(ctx, disks); err != nil {
@@ -216,7 +270,8 @@ func (m *machines) anyExists(ctx context.Context, volumes []vm.Volume) bool {
 	})
 }
 
-// keepOrphans is how long the disks of a VM are kept whose task is not known.
+// keepOrphans is how long the disks of a VM are kept whose task is not known, or
+// whose end is not.
 const keepOrphans = 24 * time.Hour
 
 // keptForADay has those volumes be kept that are disks.
@@ -232,12 +287,26 @@ func keptForADay(volumes []vm.Volume, disks map[string]vm.Volume) []vm.Volume {
 	return kept
 }
 
+// learn has the journal of a VM be remembered.
+func (m *machines) learn(ctx context.Context, name string) {
+	if journal, err := m.host.Journal(ctx, name); err == nil {
+		m.remember(name, remembered{journal, m.host.Changed()})
+	}
+}
+
 // remember keeps the journal of a VM, lest its domain is gone before all the
 // rest is.
-func (m *machines) remember(name string, journal domxml.Journal) {
+func (m *machines) remember(name string, journal remembered) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.journals[name] = journal
+}
+
+func (m *machines) recall(name string) (journal remembered, is bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	journal, is = m.journals[name]
+	return journal, is
 }
 
 func (m *machines) forget(name string) {
@@ -253,19 +322,17 @@ func (m *machines) journal(ctx context.Context, name string) (domxml.Journal, er
 	if !errors.Is(err, hypervisor.ErrNoDomain) {
 		return journal, err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if remembered, is := m.journals[name]; is {
-		return remembered, nil
+	if past, is := m.recall(name); is {
+		return past.Journal, nil
 	}
 	return journal, err
 }
 
 // removeForgotten removes what an earlier start of the same task of the same
 // allocation left, when Nomad or this plugin died before it was known to have
-// started, or before all of it was removed. What cannot be read may be another's:
-// removeOrphans tells of it.
-func (m *machines) removeForgotten(ctx context.Context, o vm.Owner) error {
+// started, or before all of it was removed. A guest of it is shut down before. What
+// cannot be read may be another's: removeOrphans tells of it.
+func (m *machines) removeForgotten(ctx context.Context, o vm.Owner, tell teller) error {
 	names, _, err := m.host.Owned(ctx,
 		func(name string) bool { return strings.HasPrefix(name, nameStem(o.Task)) },
 		func(of vm.Owner) bool { return of.Alloc == o.Alloc && of.Task == o.Task })
@@ -273,12 +340,21 @@ func (m *machines) removeForgotten(ctx context.Context, o vm.Owner) error {
 		return err
 	}
 	for _, name := range names {
-		if err := m.remove(ctx, name, forgotten); err != nil {
+		tell("VM %s, which an earlier start of this task has left, is shut down and removed first", name)
+		err := m.shutDown(ctx, name)
+		if err == nil {
+			err = m.remove(ctx, name, forgotten, tell)
+		}
+		if err != nil {
 			return fmt.Errorf("removing VM %s, which an earlier start of this task left: %w", name, err)
 		}
 	}
 	return nil
 }
+
+// seedDir is where the seed of a VM is laid out while it is made. No VM is called
+// like that: their names end in hex digits.
+func (m *machines) seedDir(name string) string { return filepath.Join(m.runtime, name+".seed") }
 
 // makeSeed writes what cloud-init is told into the VM's seed volume.
 func (m *machines) makeSeed(ctx context.Context, s *vm.Spec) error {
@@ -286,120 +362,13 @@ func (m *machines) makeSeed(ctx context.Context, s *vm.Spec) error {
 	if err != nil {
 		return err
 	}
-	iso, err := cloudinit.ISO(documents)
+	dir := m.seedDir(s.Name)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil { // as package share does, whoever comes first
+		return err
+	}
+	iso, err := cloudinit.ISO(dir, documents)
 	if err != nil {
 		return err
 	}
 	return m.store.MakeFrom(ctx, s.SeedVolume, iso)
-}
-
-// reserve chooses an address for each interface. They are reserved, and no other
-// machine has those that the job chose, when the function that it returns has returned;
-// it is to be called, whatever happens meanwhile, lest a reservation is made after the
-// VM was removed.
-func (m *machines) reserve(ctx context.Context, interfaces []vm.Interface, addrs []netip.Addr) (wait func() error, err error) {
-	var waits []func() error
-	wait = func() error {
-		var errs []error
-		for _, reserved := range waits {
-			errs = append(errs, reserved())
-		}
-		waits = nil
-		return errors.Join(errs...)
-	}
-	for i, n := range interfaces {
-		addrs[i] = n.Address.Addr()
-		if n.Network != "" {
-			addr, reserved, err := m.host.Reserve(ctx, n.Network, n.MAC, n.Address.Addr())
-			if err != nil {
-				return wait, err
-			}
-			addrs[i], waits = addr, append(waits, reserved)
-		}
-		if n.Address.IsValid() && (n.Network != "" || publishesAtChosen(n)) {
-			waits = append(waits, m.askForOthers(ctx, indexed("config.network_interface", i)+".bridge.address", n))
-		}
-	}
-	return wait, nil
-}
-
-// publishesAtChosen tells whether ports are to lead to an address that the job chose.
-func publishesAtChosen(n vm.Interface) bool {
-	return n.Address.IsValid() && slices.ContainsFunc(n.Ports, isIPv4)
-}
-
-// askForOthers asks whether a machine answers at the address that a job chose, while
-// the start goes on: the guest itself does not run yet. Leases do not tell: who
-// had one may be gone, and who has an address of his own has none.
-func (m *machines) askForOthers(ctx context.Context, path string, n vm.Interface) (wait func() error) {
-	asked := make(chan error, 1)
-	go func() {
-		macs, err := m.lan.WhoHas(ctx, n.Bridge, n.Address.Addr())
-		asked <- refuseOthers(path, n, macs, err)
-	}()
-	return func() error { return <-asked }
-}
-
-// refuseOthers is the error where an address that a job chose is another machine's, by
-// who answers there. The address is the job's word alone: ports that lead wherever it
-// likes would let others into a network by the host's hand.
-func refuseOthers(path string, n vm.Interface, macs []string, err error) error {
-	addr := n.Address.Addr()
-	switch {
-	case errors.Is(err, bridge.ErrNotOnBridge) && publishesAtChosen(n):
-		return fmt.Errorf("%s: published ports would lead to %s, which the host does not reach over bridge %s without a router: "+
-			"give the host an address of that network on the bridge, name the bridge that leads there, or leave ports out", path, addr, n.Bridge)
-	case errors.Is(err, bridge.ErrNotOnBridge):
-		return nil // nobody can be asked
-	case err != nil:
-		return fmt.Errorf("%s: %w", path, err)
-	case len(macs) > 0:
-		return fmt.Errorf("%s: %s is another machine's, which answers there with the hardware address %s: "+
-			"take another address, or stop that machine", path, addr, macs[0])
-	}
-	return nil
-}
-
-// publish publishes the ports of a VM, but for those that another task of its
-// allocation holds: it gets them when that one ends.
-func (m *machines) publish(ctx context.Context, s *vm.Spec, addrs []netip.Addr, tell func(string, ...any)) error {
-	all := publications(s, addrs)
-	if len(all) == 0 {
-		return nil
-	}
-	_, err := m.publishAll(ctx, s.Name, s.Owner.Alloc, all, tell)
-	return err
-}
-
-// publishAll has a VM publish nothing else, and returns the labels that others hold.
-func (m *machines) publishAll(ctx context.Context, name, alloc string, all []vm.Publication, tell func(string, ...any)) (labels []string, err error) {
-	ofSameAlloc := func(name string) bool {
-		journal, err := m.journal(ctx, name)
-		return err == nil && journal.Owner.Alloc == alloc
-	}
-	held, err := m.ports.Publish(ctx, name, all, ofSameAlloc)
-	for _, h := range held {
-		labels = append(labels, h.Label)
-		tell("Port %s is published for VM %s, of another task of the group; this task takes it over when that one ends", h.Label, h.By)
-	}
-	return labels, err
-}
-
-// doorsOf are the bridges that ports of loopback addresses lead to.
-func doorsOf(interfaces []vm.Interface) (bridges []string) {
-	for _, i := range interfaces {
-		if slices.ContainsFunc(i.Ports, func(p vm.Port) bool { return p.Host.Addr().IsLoopback() }) {
-			bridges = append(bridges, i.Bridge)
-		}
-	}
-	return bridges
-}
-
-// publications are what a VM publishes whose interfaces have these addresses.
-func publications(s *vm.Spec, addrs []netip.Addr) []vm.Publication {
-	var all []vm.Publication
-	for i, n := range s.Interfaces {
-		all = append(all, publicationsOf(s.Name, n, addrs[i])...)
-	}
-	return all
 }

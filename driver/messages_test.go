@@ -23,7 +23,7 @@ func TestMessagesOfThePluginsConfiguration(t *testing.T) {
 	for _, config := range []string{
 		`storage_pools { default = "local" }`,
 		`storage_pools { directory "local" {} }`,
-		`storage_pools { ceph "remote" { pool = "nomad-pool" authentication { username = "nomad" secret = "aHVzaAo=" } } }`,
+		`storage_pools { ceph "remote" { pool = "nomad-pool" authentication { username = "nomad" secret = "AQDNFVpnAAAAABAAVqLzLf4DPfF5Ex5YbYkXkg==" } } }`,
 		`provider "libvirt" { uri = "system" }`,
 		`provider "libvirt" { uri = "qemu:///%" }`,
 		`remove_orphans_after = -1`,
@@ -322,12 +322,19 @@ var toldBySource = map[string]struct {
 	args []any
 	why  string
 }{
-	"Copied image ":                       {[]any{"/var/lib/virt/images/debian-12.qcow2", "vda", "1.7s"}, "The disk is made."},
-	"Imported image ":                     {[]any{"/var/lib/virt/images/debian-12.qcow2", "base-0123456789abcdef.qcow2", "local", "1.7s"}, "The base is made, which other disks share."},
-	"%s: %.0f%% done":                     {[]any{"Copying image /var/lib/virt/images/debian-12.qcow2", 50.0, 90 * time.Second}, "It takes longer than five seconds."},
-	"Disk %s was left ":                   {[]any{"vda", "/dev/vg/data", "/var/lib/virt/images/debian-12.qcow2"}, "This is what a Nomad volume is for: its data stays."},
-	"Wrote image ":                        {[]any{"/var/lib/virt/images/debian-12.qcow2", "vda", "/dev/vg/data", "1.7s"}, "The Nomad volume was blank, or `overwrite` is set."},
-	"In config, ":                         {[]any{"image is an old name: …"}, "It works; write it as it is called today when you edit the job."},
+	"Copied image ":     {[]any{"/var/lib/virt/images/debian-12.qcow2", "vda", "1.7s"}, "The disk is made."},
+	"Imported image ":   {[]any{"/var/lib/virt/images/debian-12.qcow2", "base-0123456789abcdef.qcow2", "local", "1.7s"}, "The base is made, which other disks share."},
+	"%s: %.0f%% done":   {[]any{"Copying image /var/lib/virt/images/debian-12.qcow2", 50.0, 90 * time.Second}, "It takes longer than five seconds."},
+	"Disk %s was left ": {[]any{"vda", "/dev/vg/data", "/var/lib/virt/images/debian-12.qcow2"}, "This is what a Nomad volume is for: its data stays."},
+	"Wrote image ":      {[]any{"/var/lib/virt/images/debian-12.qcow2", "vda", "/dev/vg/data", "1.7s"}, "The Nomad volume was blank, or `overwrite` is set."},
+	"In config, ":       {[]any{"image is an old name: …"}, "It works; write it as it is called today when you edit the job."},
+	"VM %s, which an earlier start": {[]any{"virt-task-5a6e215e"}, "Nomad or the plugin was killed before that start was known. " +
+		"Its guest has a minute to shut down, and its disks are kept as they say."},
+	"VM %s is unknown to libvirt": {
+		[]any{"virt-task-5a6e215e", 24.0, "virt-task-5a6e215e", "virt-task-5a6e215e"},
+		"`/etc/libvirt` was restored, or an older libvirt cannot read what a newer one wrote. The task is started anew, with new disks; " +
+			"what is worth keeping is in the volumes.",
+	},
 	"The guest goes on, it is not paused": {nil, "Somebody resumed it."},
 	"The guest is paused by another hand": {[]any{"virt-task-5a6e215e"}, "`virsh suspend`, for one. The task runs meanwhile."},
 	"The VM had been taken off bridge ":   {[]any{"virbr0"}, "`virsh net-destroy` does that, and `net-start` does not put it back."},

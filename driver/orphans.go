@@ -2,6 +2,8 @@ package driver
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -15,7 +17,7 @@ import (
 const (
 	// orphansEvery is how often VMs are looked for that belong to no task.
 	orphansEvery = 15 * time.Second
-	// orphanTimeout is how long the guest of one has to shut down.
+	// orphanTimeout is how long a guest that nobody follows has to shut down.
 	orphanTimeout = time.Minute
 )
 
@@ -26,6 +28,7 @@ const (
 // use any more removes nothing: it would not hear of another's tasks.
 func (d *Driver) removeOrphans(ctx context.Context, m *machines, after time.Duration) {
 	seen, unread := make(orphans), make(unreadable)
+	var last news
 	for {
 		select {
 		case <-ctx.Done():
@@ -55,40 +58,51 @@ func (d *Driver) removeOrphans(ctx context.Context, m *machines, after time.Dura
 			d.logger.Warn("a VM of this node belongs to no task; it will be shut down and removed, "+
 				"and its disks are kept for some time", "vm", name, "in", after.String(), "kept", keepOrphans.String())
 		}
+		var errs []error
 		for _, name := range over {
 			if d.knows(name) || d.ownNode() == "" { // by now
 				continue
 			}
 			if err := d.removeOrphan(ctx, m, name); err != nil {
-				d.logger.Warn("a VM that belongs to no task cannot be removed; it is tried again", "vm", name, "error", err)
+				errs = append(errs, fmt.Errorf("removing VM %s, which belongs to no task: %w", name, err))
 				continue
 			}
 			d.logger.Info("a VM that belonged to no task is removed", "vm", name)
 		}
-	}
-}
-
-// removeOrphan ends a VM as that of a task that is stopped, and removes it. One
-// that is paused may never have run, and does not now.
-func (d *Driver) removeOrphan(ctx context.Context, m *machines, name string) error {
-	guest, err := m.host.Guest(ctx, name)
-	if err != nil {
-		return err
-	}
-	if guest != hypervisor.GuestOther {
-		if err := shutDown(ctx, m, name); err != nil {
-			return err
+		if err := errors.Join(errs...); last.is(err, time.Now()) {
+			d.logger.Warn("not all VMs that belong to no task could be removed; it is tried again", "every", orphansEvery.String(), "error", err)
 		}
 	}
-	return m.remove(ctx, name, orphaned)
 }
 
-func shutDown(ctx context.Context, m *machines, name string) error {
+// removeOrphan ends a VM as that of a task that is stopped, and removes it.
+func (d *Driver) removeOrphan(ctx context.Context, m *machines, name string) error {
+	if err := m.shutDown(ctx, name); err != nil {
+		return err
+	}
+	return m.remove(ctx, name, orphaned, d.logged)
+}
+
+// logged is told of what no task's events can tell.
+func (d *Driver) logged(format string, args ...any) { d.logger.Warn(fmt.Sprintf(format, args...)) }
+
+// shutDown asks the guest of a VM that nobody follows to shut down, and destroys the
+// VM if it has not after some time. One that is paused may never have run, and does not
+// now.
+func (m *machines) shutDown(ctx context.Context, name string) error {
+	guest, err := m.host.Guest(ctx, name)
+	if errors.Is(err, hypervisor.ErrNoDomain) {
+		return nil // it went in between
+	}
+	if err != nil || guest == hypervisor.GuestOther {
+		return err
+	}
+	m.learn(ctx, name)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	t := newTask(&drivers.TaskConfig{}, name, time.Now(), nil)
 	go t.follow(ctx, m.host, func(string, ...any) {})
-	_, err := t.stop(ctx, m.host, orphanTimeout, orphanTimeout.String())
+	_, err = t.stop(ctx, m.host, orphanTimeout, orphanTimeout.String())
 	return err
 }
 
@@ -99,7 +113,12 @@ func (d *Driver) knows(name string) bool {
 	if d.starting[name] > 0 {
 		return true
 	}
-	return slices.ContainsFunc(slices.Collect(maps.Values(d.tasks)), func(t *task) bool { return t.vm == name })
+	for _, t := range d.tasks {
+		if t.vm == name {
+			return true
+		}
+	}
+	return false
 }
 
 // starts notes that a VM is being made, until the function that it returns is

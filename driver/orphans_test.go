@@ -125,7 +125,7 @@ func TestVMThatCannotBeReadHoldsUpNoOther(t *testing.T) {
 	mustDo(t, c.host.Edit("web-0dd00002", "<vm/"))
 
 	// A start of the task removes what was left of an earlier one.
-	mustDo(t, d.machines.removeForgotten(t.Context(), owner))
+	mustDo(t, d.machines.removeForgotten(t.Context(), owner, d.logged))
 	if got, want := c.host.Left(), []string{"web-0dd00001", "web-0dd00002"}; !slices.Equal(got, want) {
 		t.Fatalf("when what is left of the task was removed, %q is there, want %q", got, want)
 	}
@@ -223,6 +223,8 @@ func TestDisksAreKeptIfAGuestMayHaveWrittenToThem(t *testing.T) {
 		{end: forgotten},
 		{end: orphaned, seeded: true, left: "kept-vda kept-vdb"},
 		{end: orphaned},
+		{end: lost, seeded: true, left: "kept-vda kept-vdb"},
+		{end: lost, left: "kept-vda kept-vdb"}, // the last try has removed the seed
 		{end: forgotten, left: "kept-vda", away: true},
 		// As long as anything is left, the next try has to know that a guest has run.
 		{end: forgotten, seeded: true, stuck: "vda", left: "vda vm" + seedSuffix},

@@ -9,8 +9,9 @@ const pausedFor = 3 * time.Second
 // pause is what is remembered of a guest that somebody has paused. It is told the
 // time.
 type pause struct {
-	since time.Time // zero: it is not paused
-	told  bool
+	since   time.Time // zero: it is not paused
+	told    bool
+	ordered bool // by Nomad, and told by that
 }
 
 // lasts notes that the guest is paused. It tells whether it is time to tell that,
@@ -19,7 +20,7 @@ func (p *pause) lasts(now time.Time) (tell bool, again time.Duration) {
 	if p.since.IsZero() {
 		p.since = now
 	}
-	if p.told {
+	if p.told || p.ordered {
 		return false, 0
 	}
 	if left := pausedFor - now.Sub(p.since); left > 0 {

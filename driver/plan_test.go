@@ -66,7 +66,7 @@ func cephPool(monitors ...string) CephPool {
 	return CephPool{
 		Pool:           "rbd",
 		Hosts:          monitors,
-		Authentication: &CephAuthentication{Username: "nomad", Secret: "aHVzaAo="},
+		Authentication: &CephAuthentication{Username: "nomad", Secret: "AQDNFVpnAAAAABAAVqLzLf4DPfF5Ex5YbYkXkg=="},
 	}
 }
 

@@ -32,6 +32,7 @@ const sweepEvery = time.Minute
 
 // sweep removes such volumes, for as long as the driver lives.
 func (d *Driver) sweep(ctx context.Context, m *machines) {
+	var last news
 	for {
 		select {
 		case <-ctx.Done():
@@ -42,7 +43,7 @@ func (d *Driver) sweep(ctx context.Context, m *machines) {
 		for _, volume := range removed {
 			d.logger.Info("a volume was removed whose time is over", "volume", volume)
 		}
-		if err != nil {
+		if last.is(err, time.Now()) {
 			d.logger.Warn("volumes whose time is over could not be removed; it is tried again", "every", sweepEvery.String(), "error", err)
 		}
 	}

@@ -82,23 +82,6 @@ func TestCephPoolIsReachedAsItIsConfigured(t *testing.T) {
 	}
 }
 
-func TestKeysOfCeph(t *testing.T) {
-	for secret, want := range map[string]bool{
-		"AQDNFVpnAAAAABAAVqLzLf4DPfF5Ex5YbYkXkg==": true, // of the form of ceph's, and of no cluster
-		"aHVzaAo=": true,
-		"":         false,
-		"=":        false,
-		"hush":     true, // could be
-		"hush!":    false,
-		"aHVzaAo":  false, // cut off
-		"AQDN key": false,
-	} {
-		if got := isKey(secret); got != want {
-			t.Errorf("isKey(%q) = %t, want %t", secret, got, want)
-		}
-	}
-}
-
 // witness is a pool that has some volumes, and of which is kept what was done to
 // them.
 type witness struct {

@@ -57,11 +57,11 @@ func TestReadConfigReadsWhatTheAgentDoes(t *testing.T) {
 func TestPlacesOfPools(t *testing.T) {
 	c := Config{StoragePools: &StoragePools{
 		Directory: map[string]DirectoryPool{"b": {Path: "/b"}},
-		Ceph:      map[string]CephPool{"a": {Pool: "p", Hosts: []string{"mon"}, Authentication: &CephAuthentication{Username: "client.u", Secret: "a2V5"}}},
+		Ceph:      map[string]CephPool{"a": {Pool: "p", Hosts: []string{"mon"}, Authentication: &CephAuthentication{Username: "client.u", Secret: "AQDNFVpnAAAAABAAVqLzLf4DPfF5Ex5YbYkXkg=="}}},
 	}}.withDefaults()
 	got := c.Places()
 	want := []Place{
-		{Name: "a", Ceph: &rbd.Pool{RBD: vm.RBD{Pool: "p", User: "u", Monitors: []string{"mon:3300"}, Secret: got[0].Ceph.Secret}, Key: "a2V5"}},
+		{Name: "a", Ceph: &rbd.Pool{RBD: vm.RBD{Pool: "p", User: "u", Monitors: []string{"mon:3300"}, Secret: got[0].Ceph.Secret}, Key: "AQDNFVpnAAAAABAAVqLzLf4DPfF5Ex5YbYkXkg=="}},
 		{Name: "b", Path: "/b"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -58,7 +58,8 @@ func (d *Driver) RecoverTask(handle *drivers.TaskHandle) error {
 	defer d.starts(state.VM, handle.Config.NodeID)()
 	if _, err := machines.host.Running(d.ctx, state.VM); errors.Is(err, hypervisor.ErrNoDomain) {
 		// Nomad will not ask for what else there was of it to be removed.
-		return errors.Join(fmt.Errorf("VM %s is gone: %w", state.VM, err), machines.discard(d.ctx, state.VM, ended))
+		return errors.Join(fmt.Errorf("VM %s is gone: %w", state.VM, err),
+			machines.discard(d.ctx, state.VM, ended, d.tellsAtStart(handle.Config)))
 	}
 	var network *drivers.DriverNetwork
 	if state.IP != "" {
@@ -69,3 +70,33 @@ func (d *Driver) RecoverTask(handle *drivers.TaskHandle) error {
 	go d.goOnStopping(t, machines.host)
 	return nil
 }
+
+// tellsAtStart is warner for a task that is not recovered. Nomad drops its events
+// until it has taken up all tasks, so they are told when this one is started anew.
+func (d *Driver) tellsAtStart(cfg *drivers.TaskConfig) teller {
+	return func(format string, args ...any) {
+		message := fmt.Sprintf(format, args...)
+		d.logger.Warn(message, "task", cfg.ID)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		which := taskOf(cfg)
+		d.untold[which] = append(d.untold[which], message)
+	}
+}
+
+// tellUntold tells what could not be told of the task before this start of it.
+func (d *Driver) tellUntold(cfg *drivers.TaskConfig) {
+	d.mu.Lock()
+	which := taskOf(cfg)
+	messages := d.untold[which]
+	delete(d.untold, which)
+	d.mu.Unlock()
+	for _, message := range messages {
+		d.tell(cfg, "%s", message)
+	}
+}
+
+// allocTask is a task of an allocation, whichever start of it.
+type allocTask struct{ alloc, task string }
+
+func taskOf(cfg *drivers.TaskConfig) allocTask { return allocTask{cfg.AllocID, cfg.Name} }

@@ -42,8 +42,9 @@ var pluginTables = []referenceTable{
 		},
 		{
 			path: "remove_orphans_after", initial: "`5m`", example: `"1h"`,
-			meaning: "How long a VM of this client may belong to no task, before it is shut down and [removed](storage.md#after-the-task).",
-			wrong:   `remove_orphans_after = "5"`,
+			meaning: "How long a VM of this client may belong to no task, before it is shut down and [removed](storage.md#after-the-task); `1m` at least, " +
+				"which tasks may take to turn up when the plugin restarts.",
+			wrong: `remove_orphans_after = "5s"`,
 		},
 		{
 			path: "provider", initial: "libvirt of this host",
@@ -107,17 +108,17 @@ var pluginTables = []referenceTable{
 			path: "storage_pools.ceph", initial: "none",
 			meaning: "A pool of a Ceph cluster; see [Ceph](storage.md#ceph).",
 			wrong: `storage_pools { default = "one" directory "one" { path = "/srv" } ceph "one" { pool = "nomad-pool" ` +
-				`hosts = ["192.0.2.1"] authentication { username = "nomad" secret = "aHVzaAo=" } } }`,
+				`hosts = ["192.0.2.1"] authentication { username = "nomad" secret = "AQDNFVpnAAAAABAAVqLzLf4DPfF5Ex5YbYkXkg==" } } }`,
 		},
 		{
 			path: "storage_pools.ceph.pool", initial: "required", example: `"nomad-pool"`,
 			meaning: "Ceph's name of the pool.",
-			wrong:   cephWith("", `["192.0.2.1"]`, "aHVzaAo="),
+			wrong:   cephWith("", `["192.0.2.1"]`, "AQDNFVpnAAAAABAAVqLzLf4DPfF5Ex5YbYkXkg=="),
 		},
 		{
 			path: "storage_pools.ceph.hosts", initial: "required", example: `["192.0.2.1:3300", "[2001:db8::3]:3300"]`,
 			meaning: "The monitors, as `address:port`; without a port 3300. An IPv6 address with a port is in brackets.",
-			wrong:   cephWith(`pool = "nomad-pool"`, `["192.0.2.1:rados"]`, "aHVzaAo="),
+			wrong:   cephWith(`pool = "nomad-pool"`, `["192.0.2.1:rados"]`, "AQDNFVpnAAAAABAAVqLzLf4DPfF5Ex5YbYkXkg=="),
 		},
 		{
 			path: "storage_pools.ceph.authentication", initial: "required",
@@ -127,7 +128,7 @@ var pluginTables = []referenceTable{
 		{
 			path: "storage_pools.ceph.authentication.username", initial: "required", example: `"nomad"`,
 			meaning: "The client's name, with or without `client.` before it.",
-			wrong:   `storage_pools { ceph "remote" { pool = "nomad-pool" hosts = ["192.0.2.1"] authentication { secret = "aHVzaAo=" } } }`,
+			wrong:   `storage_pools { ceph "remote" { pool = "nomad-pool" hosts = ["192.0.2.1"] authentication { secret = "AQDNFVpnAAAAABAAVqLzLf4DPfF5Ex5YbYkXkg==" } } }`,
 		},
 		{
 			path: "storage_pools.ceph.authentication.secret", initial: "required", example: `"AQBzZWNyZXQgb2YgYSBjbGllbnQ="`,

@@ -27,10 +27,11 @@ var signals = []struct {
 	{
 		[]string{"SIGSTOP"}, "the guest was paused, SIGCONT has it go on",
 		func(ctx context.Context, m *machines, t *task) error {
-			t.suspend(true)
+			// Before, lest it is taken for another hand's. Only what events say depends on it.
+			_ = m.host.NotePause(ctx, t.vm, true)
 			err := m.host.Suspend(ctx, t.vm)
 			if err != nil {
-				t.suspend(false)
+				_ = m.host.NotePause(ctx, t.vm, false)
 			}
 			return err
 		},
@@ -38,8 +39,11 @@ var signals = []struct {
 	{
 		[]string{"SIGCONT"}, "the guest goes on",
 		func(ctx context.Context, m *machines, t *task) error {
-			t.suspend(false)
-			return m.host.Resume(ctx, t.vm)
+			err := m.host.Resume(ctx, t.vm)
+			if err == nil {
+				_ = m.host.NotePause(ctx, t.vm, false)
+			}
+			return err
 		},
 	},
 }

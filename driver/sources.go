@@ -18,9 +18,9 @@ import (
 	"nomad-driver-virt/vm"
 )
 
-// found is what a task names on the host: files open and judged, volumes looked
+// namedFiles is what a task names on the host: files open and judged, volumes looked
 // up.
-type found struct {
+type namedFiles struct {
 	files    []*os.File // by disk in the job file: what it is copied from; nil where there is none
 	sources  []source   // the same
 	mounts   []mount
@@ -28,11 +28,11 @@ type found struct {
 }
 
 // find looks up what a task names. What cannot be had is among the problems.
-func (d *Driver) find(ctx context.Context, config Config, store *storage.Store, task TaskConfig, cfg *drivers.TaskConfig) (*found, problems) {
+func (d *Driver) find(ctx context.Context, config Config, store *storage.Store, task TaskConfig, cfg *drivers.TaskConfig) (*namedFiles, problems) {
 	ctx, cancel := storage.Bounded(ctx)
 	defer cancel()
 	var p problems
-	f := &found{
+	f := &namedFiles{
 		files:   make([]*os.File, len(task.Disks)),
 		sources: make([]source, len(task.Disks)),
 		mounts:  lookAtMounts(cfg.Mounts),
@@ -104,7 +104,7 @@ func findVolume(ctx context.Context, store *storage.Store, config Config, disk D
 	return s.File, source{image: s.Image, volume: &s.Volume}, nil
 }
 
-func (f *found) close() {
+func (f *namedFiles) close() {
 	for _, file := range f.files {
 		if file != nil {
 			file.Close()
@@ -114,7 +114,7 @@ func (f *found) close() {
 
 // inOrderOf returns the open images by the VM's disks, whose order is not that
 // of the job file.
-func (f *found) inOrderOf(s *vm.Spec) []*os.File {
+func (f *namedFiles) inOrderOf(s *vm.Spec) []*os.File {
 	ordered := make([]*os.File, len(s.Disks))
 	for i, d := range s.Disks {
 		for k, source := range f.sources {

@@ -217,7 +217,7 @@ func TestImagesFollowTheirDisks(t *testing.T) {
 		disk { chained = true source { volume = "c.img" } }
 		disk { volume = "/dev/vdz" source { image = "d.img" } }`)
 	devices("/dev/vdz")(&r)
-	f := &found{sources: r.sources, files: make([]*os.File, len(r.sources))}
+	f := &namedFiles{sources: r.sources, files: make([]*os.File, len(r.sources))}
 	for i, s := range r.sources {
 		if s.image != nil {
 			f.files[i] = new(os.File)

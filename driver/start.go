@@ -41,12 +41,13 @@ func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.D
 		return nil, nil, structs.NewRecoverableError(errors.New("the host is shutting down, no VM is started on it any more"), true)
 	}
 	defer d.starts(vmName(cfg.Name, cfg.ID), cfg.NodeID)()
+	d.tellUntold(cfg)
 	task, err := d.decode(cfg)
 	if err != nil {
 		return nil, nil, err
 	}
-	found, faults := d.find(d.ctx, config, machines.store, task, cfg)
-	defer found.close()
+	named, faults := d.find(d.ctx, config, machines.store, task, cfg)
+	defer named.close()
 
 	// Before the facts: a VM that goes in between takes what was reserved for it along.
 	others, made, err := d.othersBeside(d.ctx, machines.host, task, cfg)
@@ -62,7 +63,10 @@ func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.D
 	if err != nil {
 		return nil, nil, err
 	}
-	spec, wrong := plan(request{config, task, cfg, facts, found.sources, found.mounts, links, others, found.userData})
+	spec, wrong := plan(request{
+		config: config, task: task, nomad: cfg, facts: facts, links: links, others: others,
+		sources: named.sources, mounts: named.mounts, userData: named.userData,
+	})
 	if err := append(faults, wrong...).err("the task's configuration"); err != nil {
 		return nil, nil, err
 	}
@@ -70,10 +74,10 @@ func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.D
 	if err := machines.store.EnsureFor(d.ctx, spec.Volumes()); err != nil {
 		return nil, nil, err
 	}
-	if err := machines.removeForgotten(d.ctx, spec.Owner); err != nil {
+	if err := machines.removeForgotten(d.ctx, spec.Owner, d.warner(cfg)); err != nil {
 		return nil, nil, err
 	}
-	addrs, err := machines.create(d.ctx, spec, found.inOrderOf(spec), d.teller(cfg))
+	addrs, err := machines.create(d.ctx, spec, named.inOrderOf(spec), d.teller(cfg))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -84,7 +88,7 @@ func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.D
 	t.published = append([]vm.Publication{}, publications(spec, addrs)...)
 	handle, err := t.handle()
 	if err != nil {
-		return nil, nil, errors.Join(err, machines.discard(d.ctx, spec.Name, undone))
+		return nil, nil, errors.Join(err, machines.discard(d.ctx, spec.Name, undone, d.teller(cfg)))
 	}
 	d.follow(t, machines)
 	return handle, network, nil

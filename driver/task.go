@@ -30,7 +30,6 @@ type task struct {
 	mu        sync.Mutex       // guards the fields below
 	stopping  bool             // StopTask has begun
 	destroyed bool             // by Nomad
-	suspended bool             // by a signal
 	guest     hypervisor.Guest // what it does, as it was last seen
 	asked     hypervisor.Way   // to shut down, by StopTask
 	exit      vm.Exit
@@ -42,7 +41,7 @@ type task struct {
 	noted     map[string]netip.Addr   // by hardware address: the addresses in the VM's note
 	unknown   map[string]vm.Interface // by hardware address: whose ports of IPv4 stay as they are, wherever they lead
 	searches  bool                    // for the addresses that are to be found
-	unlearned string                  // what is not known, and why
+	unlearned news                    // what is not known, and why
 }
 
 func newTask(cfg *drivers.TaskConfig, vmName string, started time.Time, network *drivers.DriverNetwork) *task {
@@ -56,7 +55,7 @@ func newTask(cfg *drivers.TaskConfig, vmName string, started time.Time, network 
 // follow keeps the guest going to the end of the VM, and waits for that. When
 // the driver itself ends first, the task goes on without it.
 func (t *task) follow(ctx context.Context, host domains, tell func(format string, args ...any)) {
-	keeper := keeper{host: host, vm: t.vm, tell: tell, ordered: t.isSuspended}
+	keeper := keeper{host: host, vm: t.vm, tell: tell}
 	exit, err := host.WaitEnd(ctx, t.vm, func(ctx context.Context, guest hypervisor.Guest) time.Duration {
 		t.note(guest)
 		return keeper.look(ctx, guest)
@@ -82,22 +81,6 @@ func (t *task) note(guest hypervisor.Guest) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.guest = guest
-	if guest == hypervisor.GuestRuns {
-		t.suspended = false
-	}
-}
-
-// suspend notes that a signal has paused the guest, or has let it go on.
-func (t *task) suspend(is bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.suspended = is
-}
-
-func (t *task) isSuspended() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.suspended
 }
 
 func (t *task) running() bool {

@@ -63,6 +63,7 @@ func driverWithoutQEMU(t testing.TB) (*Driver, *hypervisortest.Relay) {
 		consoles: &notedConsoles{},
 		links:    func() ([]bridge.Link, error) { return []bridge.Link{{Name: "virbr0", IsBridge: true}}, nil },
 		rejoin:   func(string, string) (bool, error) { return false, nil },
+		runtime:  t.TempDir(),
 		watch:    func(context.Context) <-chan struct{} { return nil },
 		stopping: func(context.Context) bool { return false },
 	}

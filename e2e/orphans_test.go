@@ -9,12 +9,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Nomad's client loses its state, and two jobs are stopped while it is away: one
 // in the middle of an import, and one whose guest runs.
 func TestVMsThatBelongToNoTaskAreRemoved(t *testing.T) {
-	configure(t, "plugin \"nomad-driver-virt\" {\n  config {", `remove_orphans_after = "5s"`)
+	configure(t, "plugin \"nomad-driver-virt\" {\n  config {", `remove_orphans_after = "1m"`)
 	slow := bigImage(t)
 	lost := guest{Name: "lost", Task: "lost", Cmds: serveShell}.submit(t)
 	s := lost.waitRunning().shell(t)
@@ -34,7 +35,7 @@ func TestVMsThatBelongToNoTaskAreRemoved(t *testing.T) {
 	stays := guest{Name: "stays", Task: "stays", KillTimeout: "1s"}.submit(t)
 	stays.waitRunning() // and the plugin knows its node by that
 
-	eventually(t, endTimeout, "the end of VMs that belong to no task", func() error {
+	eventually(t, time.Minute+endTimeout, "the end of VMs that belong to no task", func() error {
 		if domains := without(virsh(t, "list", "--all", "--name"), "stays-"); strings.TrimSpace(domains) != "" {
 			return errors.New(domains)
 		}
@@ -51,6 +52,12 @@ func TestVMsThatBelongToNoTaskAreRemoved(t *testing.T) {
 	}
 	stays.purge()
 	nothingLeft(t, "kept-until-")
+	removeKept(t, disk)
+}
+
+// removeKept removes a disk that was kept in the pool local, and has libvirt know.
+func removeKept(t *testing.T, disk string) {
+	t.Helper()
 	if err := os.Remove(disk); err != nil {
 		t.Fatal(err)
 	}
@@ -63,4 +70,26 @@ func TestVMsThatBelongToNoTaskAreRemoved(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// libvirt comes to know nothing of a VM while no plugin is there, as after a
+// downgrade: its task is started anew, and told where the disks before are.
+func TestDisksOfAVMThatLibvirtHasLostAreKept(t *testing.T) {
+	j := guest{Name: "lost-by-libvirt", Image: "none", KillTimeout: "1s"}.submit(t)
+	j.waitRunning()
+	name := vmOf(t, "vm-task")
+	command(t, lab, "nomad-stop")
+	t.Cleanup(func() { command(t, lab, "nomad-start") }) // does nothing when it runs
+	virsh(t, "undefine", name)
+	virsh(t, "destroy", name)
+	command(t, lab, "nomad-start")
+	j.waitEvent(startTimeout, "unknown to libvirt", name)
+	j.waitRunning()
+	disk := strings.TrimSpace(matching(listed(t, poolDir)+"\n", name))
+	if strings.Contains(disk, "\n") || !strings.Contains(disk, "/kept-until-") || !strings.Contains(disk, "+"+name+"-vda") {
+		t.Fatalf("want its disk to be kept, and nothing else of it, found %q", disk)
+	}
+	j.purge()
+	nothingLeft(t, "kept-until-")
+	removeKept(t, disk)
 }

@@ -1,7 +1,7 @@
 // Package hostfile opens the files of the host that a job may name: images and
 // user data. What a path leads to is judged after it was opened, so that no
 // "..", no symlink and no swap between check and use leads out of the
-// directories that are allowed.
+// directories that are allowed. It also tells how much room there is where they are.
 package hostfile
 
 import (

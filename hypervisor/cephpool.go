@@ -2,7 +2,6 @@ package hypervisor
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -71,9 +70,9 @@ func (h *Host) EnsureCephPool(ctx context.Context, name string, r vm.RBD, key st
 // ensureSecret has libvirt hold a key. It is handed over once for each
 // connection, and when it is another: what libvirt has cannot be read.
 func (h *Host) ensureSecret(ctx context.Context, pool string, now, before told) error {
-	value, err := base64.StdEncoding.DecodeString(strings.TrimSpace(now.key))
-	if err != nil || len(value) == 0 {
-		return fmt.Errorf("the key of client.%s for storage pool %s is not the base64 that `ceph auth print-key client.%s` writes",
+	value, is := vm.CephKey(now.key)
+	if !is {
+		return fmt.Errorf("the key of client.%s for storage pool %s is not what `ceph auth print-key client.%s` writes",
 			now.rbd.User, pool, now.rbd.User)
 	}
 	id, err := uuid.Parse(now.rbd.Secret)

@@ -35,6 +35,22 @@ func (h *Host) StopNoted(ctx context.Context, name string) (time.Time, error) {
 	return domxml.ParseStopNote(note)
 }
 
+// NotePause writes into a domain that runs that its guest is paused by Nomad's will,
+// or takes that note away.
+func (h *Host) NotePause(ctx context.Context, name string, paused bool) error {
+	note := "" // libvirt removes what is to be nothing
+	if paused {
+		note = domxml.PauseNote
+	}
+	return h.note(ctx, "noting the pause of domain", name, "pause", domxml.PauseURI, note)
+}
+
+// PauseNoted tells whether NotePause has noted that the guest of a domain is paused.
+func (h *Host) PauseNoted(ctx context.Context, name string) (bool, error) {
+	note, err := h.noted(ctx, name, domxml.PauseURI)
+	return note != "", err
+}
+
 // NoteAddresses writes into a domain that runs which addresses its guest was found
 // to have, by the hardware addresses of its interfaces, in place of what was noted
 // before.
@@ -60,9 +76,14 @@ func (h *Host) AddressesNoted(ctx context.Context, name string) (map[string]neti
 	return found, nil
 }
 
+// note writes a note; "" takes it away.
 func (h *Host) note(ctx context.Context, doing, name, key, uri, note string) error {
+	written := libvirt.OptString{}
+	if note != "" {
+		written = libvirt.OptString{note}
+	}
 	return h.doDomain(ctx, doing, name, func(c *libvirt.Libvirt, d libvirt.Domain) error {
-		return c.DomainSetMetadata(d, int32(libvirt.DomainMetadataElement), libvirt.OptString{note},
+		return c.DomainSetMetadata(d, int32(libvirt.DomainMetadataElement), written,
 			libvirt.OptString{key}, libvirt.OptString{uri}, libvirt.DomainAffectLive)
 	})
 }

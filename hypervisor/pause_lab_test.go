@@ -95,7 +95,7 @@ func tiny(t *testing.T, s *vm.Spec, cmds ...string) {
 	must(t, os.WriteFile(s.Disks[0].Volume.Path, image, 0))
 	documents, err := cloudinit.Documents(vm.Seed{InstanceID: s.Name, Hostname: s.Name, Cmds: cmds})
 	must(t, err)
-	seed, err := cloudinit.ISO(documents)
+	seed, err := cloudinit.ISO(filepath.Join(t.TempDir(), "seed"), documents)
 	must(t, err)
 	must(t, os.WriteFile(s.SeedVolume.Path, seed, 0))
 	s.Memory = 256 * vm.MiB

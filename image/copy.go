@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -158,8 +157,7 @@ func optionList(pairs ...string) string {
 
 // judgeKey refuses a key that is none: librbd would say it aloud.
 func judgeKey(key, user string) error {
-	const shortest = 28 // type, time and length, and the 16 bytes of an AES key
-	if decoded, err := base64.StdEncoding.DecodeString(key); err != nil || len(decoded) < shortest {
+	if _, is := vm.CephKey(key); !is {
 		return fmt.Errorf("the key of the Ceph client %q is none: "+
 			"it is to be what \"ceph auth get-key client.%s\" prints", user, user)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"nomad-driver-virt/memfile"
 	"nomad-driver-virt/vm"
 )
 
@@ -203,11 +204,10 @@ func (c Copy) readFirst(ctx context.Context, length int64) ([]byte, error) {
 		}
 		return first, nil
 	}
-	fd, err := unix.MemfdCreate("first", unix.MFD_CLOEXEC)
+	memory, err := memfile.Empty("memory")
 	if err != nil {
 		return nil, err
 	}
-	memory := os.NewFile(uintptr(fd), "memory")
 	defer memory.Close()
 	if err := memory.Truncate(length); err != nil {
 		return nil, err

@@ -11,12 +11,17 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"nomad-driver-virt/turns"
 )
 
 // Digests identifies images by their content, and remembers what it has read:
-// a file that was seen before, and was not written since, is not read again.
+// a file that was seen before, and was not written since, is not read again, and
+// one that is being read is waited for.
 type Digests struct {
-	mu   sync.Mutex
+	reading turns.Turns // by version and format: many tasks may name one image at once
+
+	mu   sync.Mutex // guards seen
 	seen map[known]string
 }
 
@@ -48,10 +53,15 @@ func (d *Digests) Of(ctx context.Context, file *os.File, format string, progress
 		return "", err
 	}
 	key := known{before, format}
-	d.mu.Lock()
-	digest, ok := d.seen[key]
-	d.mu.Unlock()
-	if ok {
+	if digest, is := d.recall(key); is {
+		return digest, nil
+	}
+	done, err := d.reading.Take(ctx, format+" "+before.String())
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	if digest, is := d.recall(key); is { // it was read meanwhile
 		return digest, nil
 	}
 
@@ -62,15 +72,25 @@ func (d *Digests) Of(ctx context.Context, file *os.File, format string, progress
 	if after, err := versionOf(file); err != nil || after != before {
 		return "", errWritten(file)
 	}
-	digest = hex.EncodeToString(sum[:16])
+	digest := hex.EncodeToString(sum[:16])
+	d.remember(key, digest)
+	return digest, nil
+}
 
+func (d *Digests) recall(key known) (digest string, is bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	digest, is = d.seen[key]
+	return digest, is
+}
+
+func (d *Digests) remember(key known, digest string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.seen == nil || len(d.seen) >= maxSeen {
 		d.seen = make(map[known]string)
 	}
 	d.seen[key] = digest
-	return digest, nil
 }
 
 // digestBlock is how much is hashed at once, and what has to be a hole to cost

@@ -1,10 +1,14 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"regexp"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,6 +56,56 @@ func TestDigestReadsAFileOnce(t *testing.T) {
 	}
 	if got, err := d.Of(over, file, Qcow2, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("asked with another format: %q, %v, want a read", got, err)
+	}
+}
+
+// A host that boots starts all of its tasks at once, which share an image.
+func TestDigestReadsAFileOnceForAllWhoAskAtOnce(t *testing.T) {
+	const blocks, many = 3, 8
+	path := filepath.Join(t.TempDir(), "a.img")
+	if err := os.WriteFile(path, bytes.Repeat([]byte("data"), blocks*digestBlock/4), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var d Digests
+	var asking, ended sync.WaitGroup
+	var reads atomic.Int32
+	asking.Add(many)
+	for range many {
+		ended.Go(func() {
+			file, err := os.Open(path)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer file.Close()
+			asking.Done()
+			_, err = d.Of(t.Context(), file, Raw, func(float64) {
+				asking.Wait() // nobody is done before all have begun
+				reads.Add(1)
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	ended.Wait()
+	if got := reads.Load(); got != blocks {
+		t.Errorf("%d blocks were read for %d who ask at once, want the %d of the file", got, many, blocks)
+	}
+}
+
+func TestDigestOfAFileThatIsReadIsWaitedForAsLongAsItsContextAllows(t *testing.T) {
+	file := open(t, bytes.Repeat([]byte("data"), digestBlock/4))
+	var d Digests
+	waiting, giveUp := context.WithCancel(t.Context())
+	_, err := d.Of(t.Context(), file, Raw, func(float64) {
+		giveUp()
+		if _, err := d.Of(waiting, file, Raw, nil); !errors.Is(err, context.Canceled) {
+			t.Errorf("who waits for the digest and gives up gets %v, want the context's error", err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

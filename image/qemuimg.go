@@ -9,11 +9,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
 
+	"nomad-driver-virt/child"
 	"nomad-driver-virt/vm"
 )
 
@@ -51,18 +51,13 @@ func (q qemuImg) run(ctx context.Context) error {
 		return fmt.Errorf("looking for qemu-img, which Debian has in qemu-utils: %w", err)
 	}
 
-	// The death of the parent's thread is what kills the child.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-
 	cmd := exec.CommandContext(ctx, prlimit, append(q.limits.options(), append([]string{program}, q.args...)...)...)
 	cmd.Env = environment()
 	cmd.ExtraFiles = append([]*os.File{q.image}, q.files...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stdout = q.stdout
 	stderr := &head{max: 4096}
 	cmd.Stderr = stderr
-	err = cmd.Run()
+	err = child.Run(cmd)
 	if ctx.Err() != nil {
 		return fmt.Errorf("qemu-img %s of %s was given up: %w", q.args[0], q.image.Name(), context.Cause(ctx))
 	}

@@ -16,7 +16,7 @@ import (
 	"nomad-driver-virt/vm"
 )
 
-const key = "QUFBQUFBQUFBQUFBQUFBQUFBQUE="
+const key = "AQDNFVpnAAAAABAAVqLzLf4DPfF5Ex5YbYkXkg=="
 
 var pool = Pool{
 	RBD: vm.RBD{Pool: "vms", Monitors: []string{"10.0.0.1:3300", "[fd99::2]:6789"}, User: "nomad"},

@@ -3,18 +3,18 @@ package rbd
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"nomad-driver-virt/child"
+	"nomad-driver-virt/memfile"
+	"nomad-driver-virt/vm"
 )
 
 const (
@@ -103,24 +103,25 @@ func (p Pool) execute(ctx context.Context, what program) ([]byte, error) {
 	}
 	defer key.Close()
 
-	// The death of the parent's thread is what kills the child.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-
 	options := p.connection()
 	if what.outlives { // to give up half-way is what it must not
 		options = slices.DeleteFunc(options, func(o string) bool { return strings.HasPrefix(o, osdTimeoutOption) })
 	}
-	cmd := exec.Command(what.name, append(options, what.args...)...) //nolint:noctx // see wait
+	running := ctx
+	if what.outlives {
+		running = context.WithoutCancel(ctx)
+	}
+	cmd := exec.CommandContext(running, what.name, append(options, what.args...)...)
 	// What this process inherited may name another cluster.
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
 	cmd.ExtraFiles = []*os.File{key}
-	if !what.outlives {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err = wait(ctx, cmd, what.outlives)
+	if what.outlives {
+		err = leave(ctx, cmd)
+	} else {
+		err = child.Run(cmd)
+	}
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
@@ -134,9 +135,8 @@ func (p Pool) execute(ctx context.Context, what program) ([]byte, error) {
 	return nil, fmt.Errorf("running %s, which Debian has in ceph-common: %w", what.name, err)
 }
 
-// wait runs a program, and kills it when the context ends. One that outlives that
-// is left to end by itself.
-func wait(ctx context.Context, cmd *exec.Cmd, outlives bool) error {
+// leave runs a program, and leaves it to end by itself when the context ends.
+func leave(ctx context.Context, cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -146,12 +146,8 @@ func wait(ctx context.Context, cmd *exec.Cmd, outlives bool) error {
 	case err := <-ended:
 		return err
 	case <-ctx.Done():
-	}
-	if outlives {
 		return ctx.Err()
 	}
-	_ = cmd.Process.Kill() // it may have ended
-	return <-ended
 }
 
 // connection is how the programs of Ceph are told of the cluster: by these
@@ -181,22 +177,9 @@ func seconds(d time.Duration) string { return fmt.Sprint(int(d.Seconds())) }
 // times, which a pipe does not allow.
 func (p Pool) keyFile() (*os.File, error) {
 	key := strings.TrimSpace(p.Key)
-	if raw, err := base64.StdEncoding.DecodeString(key); err != nil || len(raw) == 0 {
-		// Ceph's programs would print what they cannot read.
-		return nil, fmt.Errorf("the key of client.%s for Ceph pool %s is not the base64 that `ceph auth print-key client.%s` writes",
+	if _, is := vm.CephKey(key); !is {
+		return nil, fmt.Errorf("the key of client.%s for Ceph pool %s is not what `ceph auth print-key client.%s` writes",
 			p.User, p.Pool, p.User)
 	}
-	fd, err := unix.MemfdCreate("ceph-key", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
-	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
-		fd, err = unix.MemfdCreate("ceph-key", unix.MFD_CLOEXEC)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("making a file in memory for the key of Ceph pool %s: %w", p.Pool, err)
-	}
-	file := os.NewFile(uintptr(fd), "ceph-key")
-	if _, err := file.WriteString(key); err != nil {
-		file.Close()
-		return nil, fmt.Errorf("writing the key of Ceph pool %s to a file in memory: %w", p.Pool, err)
-	}
-	return file, nil
+	return memfile.Of("ceph-key", []byte(key))
 }

@@ -63,8 +63,8 @@ func TestAKeyThatIsNoneIsRefusedUnseen(t *testing.T) {
 		other := pool
 		other.Key = bad
 		_, err := other.List(t.Context())
-		if err == nil || !strings.Contains(err.Error(), "is not the base64 that `ceph auth print-key client.nomad` writes") {
-			t.Errorf("%v, want a refusal of a key that is not base64", err)
+		if err == nil || !strings.Contains(err.Error(), "is not what `ceph auth print-key client.nomad` writes") {
+			t.Errorf("%v, want a refusal of a key that is none", err)
 		} else if bad != "" && strings.Contains(err.Error(), bad) {
 			t.Errorf("%v: it prints the key", err)
 		}

@@ -149,7 +149,7 @@ func testPool(t *testing.T, p underTest) {
 		v := p.imported(t, "before", mib, content)
 		renamed := p.volume("after", mib)
 		p.removeLater(t, renamed)
-		must(t, p.Rename(t.Context(), v, "after"))
+		must(t, p.Rename(t.Context(), vm.Volume{Pool: p.name, Name: "before"}, "after")) // the name is enough
 		p.mustHave(t, "before", false)
 		p.mustHave(t, "after", true)
 		p.mustRead(t, renamed, content)

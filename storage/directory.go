@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,9 @@ func (d *Directory) Source(ctx context.Context, name, format string) (Source, er
 }
 
 func (d *Directory) path(name string) string { return filepath.Join(d.Path, name) }
+
+// pathOf is where a volume is of which the name may be all that is known.
+func (d *Directory) pathOf(v vm.Volume) string { return cmp.Or(v.Path, d.path(v.Name)) }
 
 // holds tells whether a file is in the directory, or below it.
 func (d *Directory) holds(file string) bool {
@@ -127,13 +131,13 @@ func (d *Directory) roomForImage(ctx context.Context, c image.Copy) error {
 
 // roomFor tells whether so many bytes fit into the directory.
 func (d *Directory) roomFor(needs vm.Bytes) error {
-	var s unix.Statfs_t
-	if err := unix.Statfs(d.Path, &s); err != nil {
-		return fmt.Errorf("storage pool %s at %s: %w", d.Name, d.Path, err)
+	space, err := hostfile.SpaceAt(d.Path)
+	if err != nil {
+		return fmt.Errorf("storage pool %s: %w", d.Name, err)
 	}
-	if free := vm.Bytes(s.Bavail) * vm.Bytes(s.Bsize); needs > free {
+	if needs > space.Free {
 		return fmt.Errorf("storage pool %s at %s is full: %s (%d bytes) are needed, %s (%d bytes) are free; "+
-			"make room there, or name another pool", d.Name, d.Path, needs, uint64(needs), free, uint64(free))
+			"make room there, or name another pool", d.Name, d.Path, needs, uint64(needs), space.Free, uint64(space.Free))
 	}
 	return nil
 }
@@ -155,18 +159,19 @@ func (d *Directory) Overlay(ctx context.Context, v, parent vm.Volume) error {
 // Rename writes the volume to the disk first: the name promises that it is
 // whole.
 func (d *Directory) Rename(ctx context.Context, v vm.Volume, to string) error {
-	err := syncFile(v.Path)
+	path := d.pathOf(v)
+	err := syncFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("volume %s of storage pool %s: %w", v.Name, d.Name, ErrNoVolume)
 	}
 	if err == nil {
-		err = unix.Renameat2(unix.AT_FDCWD, v.Path, unix.AT_FDCWD, filepath.Join(filepath.Dir(v.Path), to), unix.RENAME_NOREPLACE)
+		err = unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, filepath.Join(filepath.Dir(path), to), unix.RENAME_NOREPLACE)
 	}
 	if errors.Is(err, fs.ErrExist) {
 		err = ErrExist
 	}
 	if err == nil {
-		err = syncFile(filepath.Dir(v.Path))
+		err = syncFile(filepath.Dir(path))
 	}
 	if err != nil {
 		return fmt.Errorf("renaming volume %s of storage pool %s to %s: %w", v.Name, d.Name, to, err)
@@ -186,9 +191,7 @@ func syncFile(path string) error {
 // Remove needs the name of the volume alone, or its path where that is not in
 // the directory.
 func (d *Directory) Remove(ctx context.Context, v vm.Volume) error {
-	if v.Path == "" {
-		v.Path = d.path(v.Name)
-	}
+	v.Path = d.pathOf(v)
 	return d.Host.RemoveVolume(ctx, v)
 }
 

@@ -10,9 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"nomad-driver-virt/image"
+	"nomad-driver-virt/memfile"
 	"nomad-driver-virt/vm"
 )
 
@@ -61,7 +60,7 @@ func Bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 // Whoever needs a base that is being made waits for it; nobody removes it
 // meanwhile. A base has its name when it is complete, and not before.
 func (s *Store) overlay(ctx context.Context, pool Pool, d vm.Disk, source *os.File, tell Tell) error {
-	done, err := s.bases.Take(ctx, baseKey(d.Base.Pool, d.Base.Name))
+	done, err := s.bases.Take(ctx, volumeKey(d.Base.Pool, d.Base.Name))
 	if err != nil {
 		return err
 	}
@@ -96,7 +95,7 @@ func ensureBase(ctx context.Context, pool Pool, d vm.Disk, source *os.File, tell
 	return pool.Used(ctx, d.Base.Name)
 }
 
-func baseKey(pool, name string) string { return pool + "/" + name }
+func volumeKey(pool, name string) string { return pool + "/" + name }
 
 // importImage has a pool copy the image of a disk.
 func importImage(ctx context.Context, pool Pool, d vm.Disk, to vm.Volume, source *os.File, tell Tell) error {
@@ -207,7 +206,7 @@ func (s *Store) MakeFrom(ctx context.Context, v vm.Volume, content []byte) error
 	if err != nil {
 		return err
 	}
-	file, err := inMemory(v.Name, content)
+	file, err := memfile.ReadOnly(v.Name, content)
 	if err != nil {
 		return err
 	}
@@ -218,20 +217,6 @@ func (s *Store) MakeFrom(ctx context.Context, v vm.Volume, content []byte) error
 	}
 	v.Size = inspected.Size
 	return pool.Import(ctx, image.Copy{File: file, Image: inspected, To: v})
-}
-
-// inMemory returns a file that is on no disk and that nobody can write any more.
-func inMemory(name string, content []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, err
-	}
-	written := os.NewFile(uintptr(fd), name)
-	defer written.Close()
-	if _, err := written.Write(content); err != nil {
-		return nil, err
-	}
-	return os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
 }
 
 // since is a time that passed, as a person wants to read it.

@@ -53,8 +53,8 @@ type Pool interface {
 	// its own size.
 	Overlay(ctx context.Context, v, parent vm.Volume) error
 	// Rename gives a volume that is complete another name, in one step that
-	// outlasts a crash. ErrNoVolume if there is none, ErrExist if the name is
-	// taken.
+	// outlasts a crash. Its old name is enough to know of it. ErrNoVolume if there
+	// is none, ErrExist if the name is taken.
 	Rename(ctx context.Context, v vm.Volume, to string) error
 	// Remove deletes a volume, with what was made of it on its parent. One that
 	// is not there is no error.
@@ -99,7 +99,7 @@ type Store struct {
 	bases turns.Turns // by pool and name: held while one is made, overlaid or removed
 
 	mu     sync.Mutex           // guards notYet
-	notYet map[string]time.Time // by pool and name: when a base has to be looked at again
+	notYet map[string]time.Time // by pool and name: when a base, or what was kept, has to be looked at again
 }
 
 // New returns the storage of pools by libvirt's names, where a base that nobody
@@ -149,6 +149,8 @@ func (s *Store) pool(name string) (Pool, error) {
 var (
 	ownTail = regexp.MustCompile(`^-(seed\.iso|[vsh]d[a-z]{1,2}(-base)?(\.qcow2|\.img)?)$`)
 	ofVM    = regexp.MustCompile(`^[A-Za-z0-9._-]+-[0-9a-f]{8}` + strings.TrimPrefix(ownTail.String(), "^"))
+	// notWritten are the tails of those that a guest does not write to.
+	notWritten = regexp.MustCompile(`^-(seed\.iso|[a-z]+-base(\.[a-z0-9]+)?)$`)
 )
 
 // Source finds the volume that a disk of a pool is made from. The volumes of
@@ -240,6 +242,7 @@ func (s *Store) Remove(ctx context.Context, v vm.Volume) error {
 	if _, configured := s.pools[v.Pool]; configured && isBase(v.Parent) {
 		// Only for how long the base stays: it may be gone, too.
 		_ = pool.Used(ctx, v.Parent)
+		s.lookAgain(volumeKey(v.Pool, v.Parent), time.Time{})
 	}
 	return nil
 }
@@ -269,19 +272,45 @@ func (s *Store) Retire(ctx context.Context, v vm.Volume) error {
 }
 
 // RemoveAllOf deletes the volumes of a VM of which nothing is known but its
-// name: somebody undefined its domain.
+// name: libvirt does not have its domain any more.
 func (s *Store) RemoveAllOf(ctx context.Context, vmName string) error {
+	volumes, err := s.volumesOf(ctx, vmName)
+	return errors.Join(err, s.RemoveEach(ctx, volumes))
+}
+
+// KeepAllOf is Retire for the volumes of such a VM, which a guest may have written
+// to: they are kept for some time, but for the seed, and what was to become a base.
+// It returns how many are.
+func (s *Store) KeepAllOf(ctx context.Context, vmName string, keep time.Duration) (kept int, err error) {
+	volumes, err := s.volumesOf(ctx, vmName)
+	err = errors.Join(err, each(volumes, func(v vm.Volume) error {
+		if notWritten.MatchString(strings.TrimPrefix(v.Name, vmName)) {
+			return s.Remove(ctx, v)
+		}
+		v.Keep = keep
+		err := s.Retire(ctx, v)
+		if err == nil {
+			kept++
+		}
+		return err
+	}))
+	return kept, err
+}
+
+// volumesOf finds the volumes of a VM by its name. An error is about the pools that
+// could not be looked at.
+func (s *Store) volumesOf(ctx context.Context, vmName string) (volumes []vm.Volume, err error) {
 	var errs []error
 	for name, pool := range s.pools {
-		volumes, err := pool.List(ctx)
+		names, err := pool.List(ctx)
 		errs = append(errs, err)
-		for _, v := range volumes {
+		for _, v := range names {
 			if tail, is := strings.CutPrefix(v, vmName); is && ownTail.MatchString(tail) {
-				errs = append(errs, pool.Remove(ctx, vm.Volume{Pool: name, Name: v}))
+				volumes = append(volumes, vm.Volume{Pool: name, Name: v})
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return volumes, errors.Join(errs...)
 }
 
 func (s *Store) poolOf(v vm.Volume) (Pool, error) {

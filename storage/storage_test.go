@@ -285,6 +285,48 @@ func TestRemoveAllOfTakesTheVolumesOfOneVM(t *testing.T) {
 	}
 }
 
+func TestKeepAllOfKeepsWhatAGuestMayHaveWritten(t *testing.T) {
+	others := []string{"golden.qcow2", base, "web-01234567-vda.qcow2", "web-5a6e215e-backup.qcow2"}
+	a := holding(append([]string{"web-5a6e215e-vda.qcow2", "web-5a6e215e-vda-base.qcow2", "web-5a6e215e-seed.iso"}, others...)...)
+	b := holding("web-5a6e215e-hdb.img", "web-5a6e215e-vdd", "web-5a6e215e-vdd-base", "golden")
+	away := holding("web-5a6e215e-vde")
+	broken := errors.New("broken")
+	away.before = func(string, string) error { return broken }
+	s := New(map[string]Pool{"a": a, "b": b, "away": away}, nil, 0)
+	before := time.Now().Add(-time.Second) // names have whole seconds
+	kept, err := s.KeepAllOf(t.Context(), "web-5a6e215e", time.Hour)
+	mustBe(t, "keeping what cannot be renamed", err, broken)
+	if kept != 3 {
+		t.Errorf("%d volumes are said to be kept, want 3", kept)
+	}
+	left := func(p *fakePool) (all []string) {
+		for _, name := range names(p) {
+			if until, is := keptUntil(name); is {
+				if until.Before(before.Add(time.Hour)) || until.After(time.Now().Add(time.Hour)) {
+					t.Errorf("%s is kept until %s, want an hour", name, until)
+				}
+				_, was, _ := strings.Cut(name, keptMark)
+				name = "kept " + was
+			}
+			all = append(all, name)
+		}
+		return slices.Sorted(slices.Values(all))
+	}
+	if diff := cmp.Diff(slices.Sorted(slices.Values(append(others, "kept web-5a6e215e-vda.qcow2"))), left(a)); diff != "" {
+		t.Errorf("the first pool (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"golden", "kept web-5a6e215e-hdb.img", "kept web-5a6e215e-vdd"}, left(b)); diff != "" {
+		t.Errorf("the other pool (-want +got):\n%s", diff)
+	}
+
+	away.before = nil
+	kept, err = s.KeepAllOf(t.Context(), "web-5a6e215e", time.Hour)
+	must(t, err)
+	if kept != 1 || len(left(away)) != 1 || left(away)[0] != "kept web-5a6e215e-vde" {
+		t.Errorf("%d volumes are said to be kept the second time, and there is %q, want that which could not be", kept, left(away))
+	}
+}
+
 func TestClusterThatIsAwayIsAskedOnce(t *testing.T) {
 	in := func(pool, name string) vm.Volume { return vm.Volume{Pool: pool, Name: name} }
 	volumes := []vm.Volume{in("away", "a"), in("here", "c"), in("away", "b"), in("here", "d")}

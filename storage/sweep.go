@@ -38,13 +38,19 @@ func (s *Store) Sweep(ctx context.Context, now time.Time) ([]string, error) {
 	return removed, errors.Join(errs...)
 }
 
+// inUseFor is how long a volume that others overlay is taken to be in use: to know
+// takes a look at every volume of its pool.
+const inUseFor = 10 * time.Minute
+
 func (s *Store) sweepVolume(ctx context.Context, poolName string, pool Pool, name string, now time.Time) (gone bool, err error) {
 	if until, kept := keptUntil(name); kept {
-		if now.Before(until) {
+		key := volumeKey(poolName, name)
+		if now.Before(until) || !s.due(key, now) {
 			return false, nil
 		}
 		err := pool.RemoveUnused(ctx, name)
 		if errors.Is(err, ErrInUse) { // somebody boots from it
+			s.lookAgain(key, now.Add(inUseFor))
 			return false, nil
 		}
 		return err == nil, err
@@ -58,7 +64,7 @@ func (s *Store) sweepVolume(ctx context.Context, poolName string, pool Pool, nam
 // sweepBase removes a base that is not in use and has not been for long. One
 // that is in use is looked at again when it can be over at the earliest.
 func (s *Store) sweepBase(ctx context.Context, poolName string, pool Pool, name string, now time.Time) (gone bool, err error) {
-	key := baseKey(poolName, name)
+	key := volumeKey(poolName, name)
 	if !s.due(key, now) {
 		return false, nil
 	}
@@ -82,7 +88,7 @@ func (s *Store) sweepBase(ctx context.Context, poolName string, pool Pool, name 
 	}
 	err = pool.RemoveUnused(ctx, name)
 	if errors.Is(err, ErrInUse) {
-		s.lookAgain(key, now.Add(s.unusedFor))
+		s.lookAgain(key, now.Add(max(s.unusedFor, inUseFor)))
 		return false, pool.Used(ctx, name)
 	}
 	return err == nil, err
@@ -94,8 +100,13 @@ func (s *Store) due(key string, now time.Time) bool {
 	return !now.Before(s.notYet[key])
 }
 
+// lookAgain has a volume not be looked at before some time; the zero time: at once.
 func (s *Store) lookAgain(key string, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if at.IsZero() {
+		delete(s.notYet, key)
+		return
+	}
 	s.notYet[key] = at
 }

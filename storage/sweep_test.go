@@ -52,13 +52,49 @@ func TestSweepRemovesWhatWasKeptLongEnough(t *testing.T) {
 }
 
 func TestSweepLeavesAKeptVolumeThatIsOverlaid(t *testing.T) {
-	const kept = "kept-until-20000101T000000Z+disk"
-	p := holding(kept, "mine")
-	p.volumes["mine"].parent = kept
-	s := inPool(p)
-	mustSweep(t, s, "while another volume needs it")
-	delete(p.volumes, "mine")
-	mustSweep(t, s, "afterwards", "pool/"+kept)
+	synctest.Test(t, func(t *testing.T) {
+		const kept = "kept-until-20000101T000000Z+disk"
+		p := holding(kept, "mine")
+		p.volumes["mine"].parent = kept
+		s := inPool(p)
+		mustSweep(t, s, "while another volume needs it")
+		delete(p.volumes, "mine")
+		time.Sleep(inUseFor)
+		mustSweep(t, s, "afterwards", "pool/"+kept)
+	})
+}
+
+// Whether a volume is in use takes a look at all others of its pool.
+func TestSweepSeldomLooksAtWhatIsInUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const kept = "kept-until-20000101T000000Z+disk"
+		p := holding(base, "disk", kept, "mine")
+		p.volumes["disk"].parent, p.volumes["mine"].parent = base, kept
+		p.volumes[base].used = time.Now()
+		s := New(map[string]Pool{"pool": p}, nil, 0) // no base is kept that is not in use
+		looked := make(map[string]int)
+		p.before = func(what, name string) error {
+			if what == "remove unused" {
+				looked[name]++
+			}
+			return nil
+		}
+		for range 60 {
+			time.Sleep(time.Minute)
+			mustSweep(t, s, "while others overlay all that there is")
+		}
+		for name, times := range looked {
+			if times > 7 {
+				t.Errorf("%s was looked at %d times in an hour, want about every ten minutes", name, times)
+			}
+		}
+
+		// A base whose last disk goes has not to wait for the next look.
+		disk := volume("disk", mib)
+		disk.Parent = base
+		must(t, s.Remove(t.Context(), disk))
+		mustSweep(t, s, "when its disk is gone", "pool/"+base)
+	})
 }
 
 func TestSweepRemovesBasesThatNobodyUsedForLong(t *testing.T) {

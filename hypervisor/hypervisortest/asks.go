@@ -66,6 +66,23 @@ func (m *Memory) StopNoted(_ context.Context, name string) (by time.Time, err er
 	return by, err
 }
 
+// NotePause is for VMs that execute.
+func (m *Memory) NotePause(_ context.Context, name string, paused bool) error {
+	return m.on("NotePause", name, func(d *domain) error {
+		d.paused = paused
+		return nil
+	})
+}
+
+// PauseNoted tells what NotePause was told last.
+func (m *Memory) PauseNoted(_ context.Context, name string) (paused bool, err error) {
+	err = m.on("PauseNoted", name, func(d *domain) error {
+		paused = d.paused
+		return nil
+	})
+	return paused, err
+}
+
 // NoteAddresses is for VMs that execute.
 func (m *Memory) NoteAddresses(_ context.Context, name string, found map[string]netip.Addr) error {
 	return m.on("NoteAddresses", name, func(d *domain) error {

@@ -32,6 +32,8 @@ type Hypervisor interface {
 	SetCPUShares(ctx context.Context, name string, shares uint64) error
 	NoteStop(ctx context.Context, name string, by time.Time) error
 	StopNoted(ctx context.Context, name string) (time.Time, error)
+	NotePause(ctx context.Context, name string, paused bool) error
+	PauseNoted(ctx context.Context, name string) (bool, error)
 	NoteAddresses(ctx context.Context, name string, found map[string]netip.Addr) error
 	AddressesNoted(ctx context.Context, name string) (map[string]netip.Addr, error)
 	Destroy(ctx context.Context, name string) error
@@ -80,6 +82,7 @@ func TestHypervisor(t *testing.T, s Subject) {
 		{"a domain is defined and undefined", testDefinition},
 		{"the journal is what was defined", testJournal},
 		{"a stop is noted", testStopNote},
+		{"a pause is noted", testPauseNote},
 		{"addresses are noted", testAddressNote},
 		{"domains are found by their owner", testOwned},
 		{"the interfaces of all domains are listed", testInterfaces},

@@ -88,6 +88,25 @@ func testStopNote(t *testing.T, s Subject) {
 	must(t, s.SetCPUShares(bounded(t), name, 1024))
 }
 
+func testPauseNote(t *testing.T, s Subject) {
+	name := s.runs(t, "contract-pause")
+	must(t, s.NoteStop(bounded(t), name, time.Now())) // a note of its own
+	must(t, s.NotePause(bounded(t), name, false))     // there is none
+	for _, want := range []bool{false, true, true, false} {
+		must(t, s.NotePause(bounded(t), name, want))
+		noted, err := s.PauseNoted(bounded(t), name)
+		must(t, err)
+		if noted != want {
+			t.Errorf("a pause is noted: %t, want %t", noted, want)
+		}
+	}
+	by, err := s.StopNoted(bounded(t), name)
+	must(t, err)
+	if by.IsZero() {
+		t.Error("the note of a stop went with that of a pause")
+	}
+}
+
 func testAddressNote(t *testing.T, s Subject) {
 	name := s.runs(t, "contract-address")
 	noted, err := s.AddressesNoted(bounded(t), name)

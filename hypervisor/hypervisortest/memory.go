@@ -61,6 +61,7 @@ type domain struct {
 	diskError hypervisor.DiskError
 	began     time.Time
 	stopBy    time.Time
+	paused    bool                  // it is noted that Nomad has it paused
 	noted     map[string]netip.Addr // what its addresses are
 	exit      vm.Exit               // when it does not
 }
