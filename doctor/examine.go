@@ -116,6 +116,10 @@ func (a *findings) plugin(f Facts) {
 	default:
 		a.ok(subject, "%s is this program", f.Plugin.Path)
 	}
+	if left := f.Plugin.Left; len(left) > 0 {
+		a.warn(subject, fmt.Sprintf("take plugin_dir out of the agent's configuration, and ln -sf %s %s/", f.Plugin.Path, f.Plugin.Default),
+			"Nomad has one, and does not load what is in %s: %s", f.Plugin.Default, strings.Join(left, ", "))
+	}
 }
 
 func (a *findings) killTimeout(agent Agent) {

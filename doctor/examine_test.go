@@ -138,6 +138,13 @@ func TestBrokenHosts(t *testing.T) {
 		{"no plugin_dir", func(_ *Settings, f *Facts) { f.Plugin.Path = "" }, Problem, "plugin_dir", "has none", "plugin_dir ="},
 		{"no plugin in it", func(_ *Settings, f *Facts) { f.Plugin.Err = errNot }, Problem, "plugin_dir", "finds no plugin: it is", "install -D nomad-driver-virt /opt/nomad/plugins/nomad-driver-virt"},
 		{"an older plugin in it", func(_ *Settings, f *Facts) { f.Plugin.Other = true }, Warning, "plugin_dir", "another program", "install -D"},
+		{
+			"plugins that are left behind", func(_ *Settings, f *Facts) {
+				f.Plugin.Default, f.Plugin.Left = "/opt/nomad/data/plugins", []string{"nomad-driver-podman", "other"}
+			},
+			Warning, "plugin_dir", "Nomad has one, and does not load what is in /opt/nomad/data/plugins: nomad-driver-podman, other",
+			"take plugin_dir out of the agent's configuration, and ln -sf /opt/nomad/plugins/nomad-driver-virt /opt/nomad/data/plugins/",
+		},
 		{"Nomad's max_kill_timeout", func(s *Settings, _ *Facts) { s.Agent.MaxKillTimeout = "30s" }, Warning, "max_kill_timeout", "is 30s", `"3m"`},
 		{"no max_kill_timeout", func(s *Settings, _ *Facts) { s.Agent.MaxKillTimeout = "long" }, Problem, "max_kill_timeout", `"long" is no duration`, `"3m"`},
 		{"a CPU without", func(_ *Settings, f *Facts) { f.Libvirt.Facts.Accel, f.CPU = vm.TCG, CPU{X86: true, Device: errNot} }, Warning, "KVM", "neither vmx nor svm", "firmware"},

@@ -137,4 +137,8 @@ type Plugin struct {
 	Path  string
 	Err   error // why it cannot be executed
 	Other bool  // it is not the program that this is
+	// Left are plugins of others in Nomad's default for plugin_dir, Default, which is
+	// not the client's.
+	Default string
+	Left    []string
 }

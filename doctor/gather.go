@@ -47,6 +47,7 @@ func Gather(ctx context.Context, s Settings) Facts {
 	}
 	if s.Agent != nil {
 		f.Plugin = gatherPlugin(s.Agent.PluginDir)
+		f.Plugin.Default, f.Plugin.Left = pluginsLeft(*s.Agent)
 	}
 	return f
 }

@@ -194,6 +194,48 @@ func TestPluginInItsDirectory(t *testing.T) {
 	}
 }
 
+func TestPluginsThatAreLeftBehind(t *testing.T) {
+	own, data := t.TempDir(), t.TempDir()
+	plugins := filepath.Join(data, "plugins")
+	program := func(path string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o755)); err != nil { //nolint:gosec // it is a program
+			t.Fatal(err)
+		}
+	}
+	left := func(want ...string) {
+		t.Helper()
+		dir, got := pluginsLeft(Agent{DataDir: data, PluginDir: own})
+		if diff := cmp.Diff(want, got); diff != "" || dir != plugins {
+			t.Errorf("in %s is left (-want +got):\n%s", dir, diff)
+		}
+	}
+	left() // there is no such directory
+	program(filepath.Join(own, "elsewhere"))
+	if err := os.MkdirAll(filepath.Join(plugins, "directory"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(plugins, "README"), nil, 0o600),
+		os.Symlink(filepath.Join(own, "elsewhere"), filepath.Join(plugins, "linked")),
+		os.Symlink(filepath.Join(own, "nothing"), filepath.Join(plugins, "dangling"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{pluginFile, "both", "podman"} {
+		program(filepath.Join(plugins, name))
+	}
+	program(filepath.Join(own, "both"))
+	left("linked", "podman")
+
+	for name, agent := range map[string]Agent{
+		"no plugin_dir of its own": {DataDir: data, PluginDir: plugins + "/"},
+		"no data_dir":              {PluginDir: own},
+	} {
+		if _, got := pluginsLeft(agent); len(got) > 0 {
+			t.Errorf("%s: %v is left, want nothing", name, got)
+		}
+	}
+}
+
 func TestCgroups(t *testing.T) {
 	dir := t.TempDir()
 	if version, shares := gatherCgroups(dir); version != 0 || shares {

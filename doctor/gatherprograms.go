@@ -111,6 +111,42 @@ func gatherPlugin(dir string) Plugin {
 	return p
 }
 
+// pluginsLeft lists what Nomad would load of its default directory, and does not of
+// the one that it is told: packages of plugins link them into the former.
+func pluginsLeft(agent Agent) (dir string, left []string) {
+	if agent.DataDir == "" {
+		return "", nil
+	}
+	dir = filepath.Join(agent.DataDir, "plugins")
+	if sameFile(dir, agent.PluginDir) {
+		return dir, nil
+	}
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		name := e.Name()
+		if name != pluginFile && isProgram(filepath.Join(dir, name)) && !isProgram(filepath.Join(agent.PluginDir, name)) {
+			left = append(left, name)
+		}
+	}
+	return dir, left
+}
+
+// sameFile tells whether two paths lead to one file.
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return filepath.Clean(a) == filepath.Clean(b)
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
+}
+
+// isProgram tells whether a path leads to a file that can be executed.
+func isProgram(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
 // digest is of a file's content; "": it cannot be read.
 func digest(path string) string {
 	file, err := os.Open(path)

@@ -1,6 +1,9 @@
 # The virt driver in the configuration of a Nomad client, beside what that has
 # already: copy this to /etc/nomad.d/, and restart the client.
-plugin_dir = "/opt/nomad/plugins" # holds nomad-driver-virt
+
+# It holds nomad-driver-virt, and replaces any other: where the client has plugins
+# already, leave this line out, and link the driver beside them.
+plugin_dir = "/opt/nomad/plugins"
 
 client {
   enabled = true
