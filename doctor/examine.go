@@ -66,12 +66,12 @@ const shortKill = 30 * time.Second
 
 func (a *findings) agent(s Settings, f Facts) {
 	if s.Unread != nil {
-		a.problem("agent", mendUnread(s.Unread), "its configuration cannot be read, and the rest is judged by the plugin's defaults: %s", s.Unread)
+		a.problem("agent", mendUnread(s.Unread), "its configuration cannot be read, and the rest is judged by the plugin's defaults, its pools are unchecked: %s", s.Unread)
 		return
 	}
 	if s.Agent == nil {
 		a.warn("agent", "nomad-driver-virt doctor -config /etc/nomad.d",
-			"its configuration was not read: defaults are taken for the plugin's, and plugin_dir, max_kill_timeout and client.reserved are unchecked")
+			"its configuration was not read: defaults are taken for the plugin's, and its pools, plugin_dir, max_kill_timeout and client.reserved are unchecked")
 		return
 	}
 	files := strings.Join(s.Agent.Files, ", ")

@@ -127,8 +127,8 @@ func unread(why error) func(*Settings, *Facts) {
 func TestBrokenHosts(t *testing.T) {
 	findComplaints(t, []brokenHost{
 		{"not root", func(_ *Settings, f *Facts) { f.Root = false }, Warning, "privileges", "does not run as root", "sudo"},
-		{"no agent's file", func(s *Settings, _ *Facts) { s.Agent = nil }, Warning, "agent", "was not read", "-config /etc/nomad.d"},
-		{"an agent's file for root alone", unread(fs.ErrPermission), Problem, "agent", "judged by the plugin's defaults: open /etc/nomad.d/nomad.hcl: permission denied", "sudo nomad-driver-virt doctor, with"},
+		{"no agent's file", func(s *Settings, _ *Facts) { s.Agent = nil }, Warning, "agent", "its pools, plugin_dir, max_kill_timeout and client.reserved are unchecked", "-config /etc/nomad.d"},
+		{"an agent's file for root alone", unread(fs.ErrPermission), Problem, "agent", "judged by the plugin's defaults, its pools are unchecked: open /etc/nomad.d/nomad.hcl: permission denied", "sudo nomad-driver-virt doctor, with"},
 		{"an agent's file that is not there", unread(fs.ErrNotExist), Problem, "agent", "cannot be read, and", "name the agent's configuration: nomad-driver-virt doctor -config /etc/nomad.d"},
 		{"an agent's file that is not understood", unread(errNot), Problem, "agent", "it is not there", "correct that, or name"},
 		{"a configuration that is refused", func(s *Settings, _ *Facts) { s.Wrong = errNot }, Problem, "agent", "does not start with it: it is not there", "/etc/nomad.d/nomad.hcl"},

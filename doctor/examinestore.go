@@ -15,7 +15,12 @@ const (
 	noneFree   = 2
 )
 
+// pools are judged if they are the host's: whose configuration was not read has others
+// than those of the plugin's defaults.
 func (a *findings) pools(s Settings, f Facts) {
+	if s.Agent == nil || s.Unread != nil {
+		return // the agent's line says so
+	}
 	for _, p := range s.Pools {
 		if p.Ceph != nil {
 			a.cephPool(p, f)

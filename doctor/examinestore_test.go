@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"io/fs"
 	"strings"
 	"testing"
 
@@ -86,6 +87,25 @@ func TestAPoolWhosePathIsAnothers(t *testing.T) {
 	for found, want := range map[string]string{"": "", "local": "", "default": "default"} {
 		if got := otherThan("local", found); got != want {
 			t.Errorf("where libvirt has pool %q, the other is %q, want %q", found, got, want)
+		}
+	}
+}
+
+// The plugin's default is a pool nomad, and libvirt has the host's own at that path.
+func TestPoolsOfAConfigurationThatIsNotReadAreUnchecked(t *testing.T) {
+	const path = "/var/lib/virt/storage"
+	for name, change := range map[string]func(*Settings, *Facts){
+		"not named":       func(s *Settings, _ *Facts) { s.Agent = nil },
+		"for root alone":  unread(fs.ErrPermission),
+		"that is missing": unread(fs.ErrNotExist),
+	} {
+		s, f := healthy()
+		s.Pools, f.Libvirt.Pools = []Pool{{Name: "nomad", Path: path}}, map[string]PoolState{"nomad": {Other: "local"}}
+		change(s, f)
+		for _, finding := range Examine(*s, *f) {
+			if strings.HasPrefix(finding.Subject, "pool") || finding.Status != OK && finding.Subject != "agent" {
+				t.Errorf("of a healthy host with a configuration %s is said %+v", name, finding)
+			}
 		}
 	}
 }
