@@ -188,9 +188,13 @@ func TestBrokenHosts(t *testing.T) {
 		{"a log that cannot be read", func(_ *Settings, f *Facts) { f.Security.Log = errNot }, Warning, "confinement", "kernel's log: it is not there", "sudo"},
 		{
 			"SELinux", func(_ *Settings, f *Facts) {
-				f.Libvirt.Runs.Confined = []string{"selinux"}
-				f.Security = Security{Enforcing: true, Label: "system_u:object_r:var_lib_t:s0"}
-			}, Warning, "confinement", `in /opt/nomad/data/alloc is labelled "system_u:object_r:var_lib_t:s0"`, "virt_content_t '/opt/nomad/data/alloc(/.*)?' && restorecon -R /opt/nomad/data/alloc",
+				underSELinux(f, "var_lib_t", "virt_image_t")
+			}, Warning, "confinement", `/opt/nomad/data/alloc is labelled "system_u:object_r:var_lib_t:s0", of which VMs may not read`, "virt_content_t '/opt/nomad/data/alloc(/.*)?' && restorecon -R /opt/nomad/data/alloc",
+		},
+		{
+			"SELinux and a pool", func(_ *Settings, f *Facts) {
+				underSELinux(f, "virt_content_t", "var_lib_t")
+			}, Warning, "confinement", `/pool is labelled "system_u:object_r:var_lib_t:s0:c1,c2", in which libvirt may make no volumes`, "virt_image_t '/pool(/.*)?' && restorecon -R /pool",
 		},
 		{"no qemu-img", func(_ *Settings, f *Facts) { f.QemuImg = errNot }, Problem, "qemu-img", "it is not there", "qemu-utils"},
 		{"no prlimit", func(_ *Settings, f *Facts) { f.Prlimit = errNot }, Problem, "qemu-img", "prlimit", "util-linux"},
@@ -240,6 +244,25 @@ func TestBrokenHosts(t *testing.T) {
 	})
 }
 
+// underSELinux has it confine QEMU, and Nomad's allocations and the pool be of two types.
+func underSELinux(f *Facts, allocations, pool string) {
+	f.Libvirt.Runs.Confined = []string{"selinux"}
+	f.Security = Security{Enforcing: true, Labels: map[string]string{
+		"/opt/nomad/data/alloc": "system_u:object_r:" + allocations + ":s0", "/pool": "system_u:object_r:" + pool + ":s0:c1,c2",
+	}}
+}
+
+// Its refusals are in another form than AppArmor's, which alone is read.
+func TestRefusalsOfSELinuxAreUnchecked(t *testing.T) {
+	s, f := healthy()
+	underSELinux(f, "virt_content_t", "virt_image_t")
+	f.Security.Log = errNot // is not asked
+	got := about("confinement", *s, *f)
+	if got.Status != OK || !strings.Contains(got.Found, "unchecked, and told by: ausearch -m avc -ts recent") {
+		t.Errorf("of SELinux is said %+v, want that its refusals are unchecked, and what tells of them", got)
+	}
+}
+
 func denial(path string, at time.Time) Denial {
 	return Denial{Profile: "libvirt-1", Path: path, Mask: "r", At: at}
 }
@@ -282,9 +305,11 @@ func TestWhatIsNoComplaint(t *testing.T) {
 			other.Active, other.Autostart = false, false
 			f.Libvirt.Networks = append(f.Libvirt.Networks, other)
 		},
-		"SELinux that lets QEMU read": func(_ *Settings, f *Facts) {
-			f.Libvirt.Runs.Confined = []string{"selinux"}
-			f.Security = Security{Enforcing: true, Label: "system_u:object_r:svirt_image_t:s0"}
+		"SELinux that lets QEMU read": func(_ *Settings, f *Facts) { underSELinux(f, "svirt_image_t", "virt_image_t") },
+		"SELinux and a pool on NFS":   func(_ *Settings, f *Facts) { underSELinux(f, "virt_content_t", "nfs_t") },
+		"SELinux that is permissive": func(_ *Settings, f *Facts) {
+			underSELinux(f, "var_lib_t", "var_lib_t")
+			f.Security.Enforcing = false
 		},
 		"SELinux, and an agent that says nothing of its directories": func(s *Settings, f *Facts) {
 			f.Libvirt.Runs.Confined, s.Agent.DataDir = []string{"selinux"}, ""

@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,15 +18,70 @@ func (a *findings) confinement(s Settings, f Facts) {
 	switch {
 	case confined == "":
 		a.ok(subject, "neither AppArmor nor SELinux keeps QEMU from files")
-	case confined == "selinux" && f.Security.Enforcing && f.Security.Label != "" && !readableLabel(f.Security.Label):
-		dir := allocations(s)
-		a.warn(subject, "semanage fcontext -a -t virt_content_t '"+dir+"(/.*)?' && restorecon -R "+dir,
-			"SELinux confines QEMU, and what tasks have in %s is labelled %q, which VMs may not read", dir, f.Security.Label)
+	case slices.Contains(f.Libvirt.Runs.Confined, "selinux"):
+		a.selinux(s, f.Security)
 	case f.Security.Log != nil:
 		a.warn(subject, "sudo nomad-driver-virt doctor", "%s confines QEMU; whether it has refused anything is in the kernel's log: %s", confined, f.Security.Log)
 	default:
 		a.ok(subject, "%s confines QEMU, and has refused it none of the driver's directories", confined)
 	}
+}
+
+// selinux judges labels. What SELinux has refused is not looked for: its messages name
+// a file without its directory.
+func (a *findings) selinux(s Settings, found Security) {
+	const subject = "confinement"
+	if !found.Enforcing {
+		a.ok(subject, "SELinux confines QEMU, and is permissive: it refuses nothing")
+		return
+	}
+	good := true
+	for _, l := range labelled(s) {
+		label := found.Labels[l.dir]
+		if label == "" || l.allows(label) {
+			continue
+		}
+		good = false
+		a.warn(subject, fmt.Sprintf("semanage fcontext -a -t %s '%s(/.*)?' && restorecon -R %s (semanage is in policycoreutils-python-utils)", l.types[0], l.dir, l.dir),
+			"SELinux confines QEMU, and %s is labelled %q, %s", l.dir, label, l.why)
+	}
+	if good {
+		a.ok(subject, "SELinux confines QEMU; whether it has refused it anything is unchecked, and told by: ausearch -m avc -ts recent")
+	}
+}
+
+// labelledDir is a directory of which SELinux has to know that it is for VMs.
+type labelledDir struct {
+	dir   string
+	types []string // that do, of which the first is to be given
+	why   string   // others do not
+}
+
+// labelled are the directories whose labels matter.
+func labelled(s Settings) []labelledDir {
+	var all []labelledDir
+	if s.Agent != nil && s.Agent.DataDir != "" {
+		all = append(all, labelledDir{filepath.Join(s.Agent.DataDir, "alloc"), forGuests, "of which VMs may not read what tasks have there"})
+	}
+	for _, p := range s.Pools {
+		if p.Path != "" && s.Agent != nil {
+			all = append(all, labelledDir{filepath.Clean(p.Path), forVolumes, "in which libvirt may make no volumes"})
+		}
+	}
+	return all
+}
+
+// Types of SELinux's policy. File systems without labels have one each, and a switch
+// by which VMs may use all of them.
+var (
+	forGuests  = []string{"virt_content_t", "svirt_image_t"}
+	forVolumes = []string{"virt_image_t", "svirt_image_t", "virt_content_t", "nfs_t", "cifs_t", "fusefs_t"}
+)
+
+// allows judges a label, user:role:type:level.
+func (d labelledDir) allows(label string) bool {
+	parts := strings.Split(label, ":")
+	return len(parts) > 2 && slices.Contains(d.types, parts[2])
 }
 
 // freshDenial is how long a refusal is a problem. It stays in the log when it is
@@ -77,14 +133,4 @@ func (d Denial) rights() string {
 		return "r"
 	}
 	return rights
-}
-
-// allocations is where Nomad has the directories that guests see.
-func allocations(s Settings) string {
-	return filepath.Join(s.Agent.DataDir, "alloc")
-}
-
-// readableLabel tells a label of files that SELinux lets all VMs read.
-func readableLabel(label string) bool {
-	return strings.Contains(label, ":virt_content_t:") || strings.Contains(label, ":svirt_image_t:")
 }

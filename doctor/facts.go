@@ -82,10 +82,10 @@ type Security struct {
 	// the kernel's log reaches back.
 	Denied []Denial
 	Log    error // why it cannot be read
-	// Enforcing tells that SELinux is, and Label what the directory of Nomad's
-	// allocations has.
+	// Enforcing tells that SELinux is, and Labels what Nomad's allocations and the
+	// directories of pools have there, by path; "": none.
 	Enforcing bool
-	Label     string
+	Labels    map[string]string
 }
 
 // Denial is a refusal of AppArmor's.

@@ -39,11 +39,10 @@ func gatherSecurity(s Settings) Security {
 		}
 	}
 	found.Enforcing = isOne(selinuxEnforces)
-	if s.Agent != nil && s.Agent.DataDir != "" {
-		found.Label = labelOf(allocations(s))
-		if found.Label == "" { // it is made by the client, of its parent's label
-			found.Label = labelOf(s.Agent.DataDir)
-		}
+	found.Labels = make(map[string]string)
+	for _, l := range labelled(s) {
+		// One that is missing will have its parent's.
+		found.Labels[l.dir] = labelOf(lookAtNearest(l.dir).At)
 	}
 	return found
 }
