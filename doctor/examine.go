@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -57,7 +58,7 @@ func (a *findings) problem(subject, mend, format string, args ...any) {
 
 func (a *findings) privileges(f Facts) {
 	if !f.Root {
-		a.warn("privileges", "sudo nomad-driver-virt doctor", "this does not run as root: the firewall, and whether ports on loopback addresses can be published, are unchecked")
+		a.warn("privileges", asRoot, "this does not run as root: the firewall, and whether ports on loopback addresses can be published, are unchecked")
 	}
 }
 
@@ -92,11 +93,13 @@ func (a *findings) agent(s Settings, f Facts) {
 	a.killTimeout(*s.Agent)
 }
 
+const asRoot = "run it as root: sudo nomad-driver-virt doctor, with the same options"
+
 func mendUnread(err error) string {
 	const name = "name the agent's configuration: nomad-driver-virt doctor -config /etc/nomad.d"
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return "run it as root: sudo nomad-driver-virt doctor, with the same options"
+		return asRoot
 	case errors.Is(err, fs.ErrNotExist):
 		return name
 	}
@@ -105,7 +108,7 @@ func mendUnread(err error) string {
 
 func (a *findings) plugin(f Facts) {
 	const subject = "plugin_dir"
-	mend := "install -D nomad-driver-virt " + f.Plugin.Path
+	mend := f.Plugin.put()
 	switch {
 	case f.Plugin.Path == "":
 		a.problem(subject, `write plugin_dir = "/opt/nomad/plugins" into the agent's configuration`, "the agent has none, and no data_dir either")
@@ -120,6 +123,17 @@ func (a *findings) plugin(f Facts) {
 		a.warn(subject, fmt.Sprintf("take plugin_dir out of the agent's configuration, and ln -sf %s %s/", f.Plugin.Path, f.Plugin.Default),
 			"Nomad has one, and does not load what is in %s: %s", f.Plugin.Default, strings.Join(left, ", "))
 	}
+}
+
+// packaged is where packages have the plugin, and bring the next one.
+const packaged = "/opt/nomad/plugins/nomad-driver-virt"
+
+// put is what puts this program into plugin_dir.
+func (p Plugin) put() string {
+	if p.Own == packaged {
+		return fmt.Sprintf("mkdir -p %s && ln -sf %s %s", filepath.Dir(p.Path), p.Own, p.Path)
+	}
+	return "install -D " + cmp.Or(p.Own, pluginFile) + " " + p.Path
 }
 
 func (a *findings) killTimeout(agent Agent) {
@@ -144,6 +158,8 @@ func (a *findings) libvirt(s Settings, f Facts) {
 		a.ok("libvirt", "version %s answers at %s", l.Version, s.URI)
 	case l.Err == nil:
 		a.ok("libvirt", "version %s answers at %s, QEMU is %s", l.Version, s.URI, l.QEMU)
+	case errors.Is(l.Err, hypervisor.ErrNotRoot):
+		a.problem("libvirt", asRoot, "what it has is unchecked: %s", l.Err)
 	case strings.Contains(l.Err.Error(), noDriver):
 		a.problem("libvirt", f.System.installLibvirt(f.CPU.X86)+" && "+f.System.restart(), "its part for QEMU is not installed: %s", l.Err)
 	case strings.Contains(l.Err.Error(), "refuses"):

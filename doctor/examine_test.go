@@ -53,7 +53,7 @@ func healthy() (*Settings, *Facts) {
 			"ON_SHUTDOWN": "shutdown", "ON_BOOT": "ignore", "PARALLEL_SHUTDOWN": "10",
 		}},
 		Memory: 64 * vm.GiB,
-		Plugin: Plugin{Path: "/opt/nomad/plugins/nomad-driver-virt"},
+		Plugin: Plugin{Path: "/opt/nomad/plugins/nomad-driver-virt", Own: "/root/build/nomad-driver-virt"},
 	}
 	return s, f
 }
@@ -136,7 +136,13 @@ func TestBrokenHosts(t *testing.T) {
 		{"a server", func(s *Settings, _ *Facts) { s.Agent.Client = false }, Problem, "agent", "no client", "enabled = true"},
 		{"old names", func(s *Settings, _ *Facts) { s.Warnings = []string{"data_dir is an old name"} }, Warning, "agent", "old name", "nomad.hcl"},
 		{"no plugin_dir", func(_ *Settings, f *Facts) { f.Plugin.Path = "" }, Problem, "plugin_dir", "has none", "plugin_dir ="},
-		{"no plugin in it", func(_ *Settings, f *Facts) { f.Plugin.Err = errNot }, Problem, "plugin_dir", "finds no plugin: it is", "install -D nomad-driver-virt /opt/nomad/plugins/nomad-driver-virt"},
+		{"no plugin in it", func(_ *Settings, f *Facts) { f.Plugin.Err = errNot }, Problem, "plugin_dir", "finds no plugin: it is", "install -D /root/build/nomad-driver-virt /opt/nomad/plugins/nomad-driver-virt"},
+		{
+			"no plugin in it, and the package elsewhere", func(_ *Settings, f *Facts) {
+				f.Plugin = Plugin{Path: "/opt/nomad/data/plugins/nomad-driver-virt", Own: packaged, Err: errNot}
+			},
+			Problem, "plugin_dir", "finds no plugin: it is", "mkdir -p /opt/nomad/data/plugins && ln -sf /opt/nomad/plugins/nomad-driver-virt /opt/nomad/data/plugins/nomad-driver-virt",
+		},
 		{"an older plugin in it", func(_ *Settings, f *Facts) { f.Plugin.Other = true }, Warning, "plugin_dir", "another program", "install -D"},
 		{
 			"plugins that are left behind", func(_ *Settings, f *Facts) {
@@ -155,6 +161,13 @@ func TestBrokenHosts(t *testing.T) {
 		{"KVM is a must", func(s *Settings, f *Facts) { s.Acceleration, f.Libvirt.Facts.Accel = "kvm", vm.TCG }, Problem, "KVM", "asks for it", "restart libvirtd"},
 		{"libvirt does not run", func(_ *Settings, f *Facts) { f.Libvirt.Err = errNot }, Problem, "libvirt", "it is not there", "systemctl enable --now libvirtd"},
 		{"a wrong password", func(_ *Settings, f *Facts) { f.Libvirt.Err = errors.New("libvirt refuses to open it") }, Problem, "libvirt", "refuses", "password"},
+		{
+			"libvirt for root alone", func(_ *Settings, f *Facts) {
+				f.Root, f.Libvirt.Err = false, fmt.Errorf("asking: %w: %w", hypervisor.ErrNotRoot, fs.ErrPermission)
+			},
+			Problem, "libvirt", "unchecked: asking: this user may not", "run it as root: sudo nomad-driver-virt doctor, with the same options",
+		},
+		{"KVM for root alone", func(_ *Settings, f *Facts) { f.Root, f.CPU.Device, f.Libvirt.Err = false, fs.ErrPermission, errNot }, Warning, "KVM", "permission denied", "run it as root"},
 		{"neither libvirt nor KVM", func(_ *Settings, f *Facts) { f.Libvirt.Err, f.CPU.Device = errNot, errNot }, Warning, "KVM", "/dev/kvm cannot", "modprobe"},
 		{"no libvirt, and a CPU without", func(_ *Settings, f *Facts) { f.Libvirt.Err, f.CPU.Flag = errNot, "" }, Warning, "KVM", "neither vmx nor svm", "firmware"},
 		{"9p for another user", func(_ *Settings, f *Facts) { asUser(f); f.Libvirt.Facts.VirtioFS = false }, Problem, "directories in guests", "runs as libvirt-qemu, cannot read what only root may: every task is refused", "apt install virtiofsd (in Debian 12 it comes with qemu-system-common); or write user"},

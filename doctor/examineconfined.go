@@ -21,7 +21,7 @@ func (a *findings) confinement(s Settings, f Facts) {
 	case slices.Contains(f.Libvirt.Runs.Confined, "selinux"):
 		a.selinux(s, f.Security)
 	case f.Security.Log != nil:
-		a.warn(subject, "sudo nomad-driver-virt doctor", "%s confines QEMU; whether it has refused anything is in the kernel's log: %s", confined, f.Security.Log)
+		a.warn(subject, asRoot, "%s confines QEMU; whether it has refused anything is in the kernel's log: %s", confined, f.Security.Log)
 	default:
 		a.ok(subject, "%s confines QEMU, and has refused it none of the driver's directories", confined)
 	}

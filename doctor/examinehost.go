@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"errors"
+	"io/fs"
 	"os/exec"
 	"slices"
 
@@ -52,6 +53,8 @@ func (f Facts) mendKVM() string {
 	switch c := f.CPU; {
 	case c.X86 && c.Flag == "":
 		return "turn virtualization on (VT-x, AMD-V) in the firmware's settings; in a VM, nested virtualization on its host"
+	case !f.Root && errors.Is(c.Device, fs.ErrPermission):
+		return asRoot
 	case c.Device != nil && c.Flag == "svm":
 		return "modprobe kvm_amd"
 	case c.Device != nil && c.Flag == "vmx":

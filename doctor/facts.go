@@ -135,8 +135,9 @@ type LibvirtGuests struct {
 // Plugin is what is in Nomad's plugin_dir.
 type Plugin struct {
 	Path  string
-	Err   error // why it cannot be executed
-	Other bool  // it is not the program that this is
+	Own   string // the path of the program that this is
+	Err   error  // why it cannot be executed
+	Other bool   // it is not the program that this is
 	// Left are plugins of others in Nomad's default for plugin_dir, Default, which is
 	// not the client's.
 	Default string

@@ -93,7 +93,8 @@ func gatherPlugin(dir string) Plugin {
 	if dir == "" {
 		return Plugin{}
 	}
-	p := Plugin{Path: filepath.Join(dir, pluginFile)}
+	own, ownErr := os.Executable()
+	p := Plugin{Path: filepath.Join(dir, pluginFile), Own: own}
 	info, err := os.Stat(p.Path)
 	switch {
 	case err != nil:
@@ -103,11 +104,7 @@ func gatherPlugin(dir string) Plugin {
 		p.Err = fmt.Errorf("%s is no file that can be executed", p.Path)
 		return p
 	}
-	own, err := os.Executable()
-	if err != nil {
-		return p
-	}
-	p.Other = digest(own) != digest(p.Path)
+	p.Other = ownErr == nil && digest(own) != digest(p.Path)
 	return p
 }
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -153,7 +154,7 @@ func (h *Host) session(ctx context.Context) error {
 func (h *Host) dial(ctx context.Context) (net.Conn, error) {
 	conn, err := dial(ctx, h.sockets)
 	if err != nil {
-		return nil, fmt.Errorf("libvirt at %s cannot be reached, is libvirtd running? %w", h.uri, err)
+		return nil, unreached(h.uri, os.Geteuid() == 0, err)
 	}
 	return conn, nil
 }
@@ -205,7 +206,7 @@ func (h *Host) open(ctx context.Context, conn net.Conn, listen func(context.Cont
 	case !inTime:
 		err = fmt.Errorf("libvirt at %s does not answer, for %s", h.uri, connectTimeout)
 	case err != nil:
-		err = fmt.Errorf("libvirt refuses to open %s: %w", h.uri, err)
+		err = unopened(h.uri, os.Geteuid() == 0, err)
 	default:
 		return client, told, nil
 	}

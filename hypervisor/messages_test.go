@@ -37,6 +37,7 @@ func TestMessagesOfLibvirt(t *testing.T) {
 	}
 	all.add(t, h.session(t.Context()), "`systemctl status libvirtd`, or `virtqemud.socket` where libvirt's daemons are modular. "+
 		"The driver connects again by itself. VMs that run go on.")
+	all.add(t, unreached("qemu:///system", false, closedSocket), "Of the commands, run by another user. `sudo` runs them as root.")
 	_, _, err = login{}.choose([]string{"GSSAPI", "DIGEST-MD5"})
 	all.add(t, err, "libvirt is set up for Kerberos, for one.")
 	all.add(t, sameDirectory(domxml.Pool{Type: "dir", Path: "/srv/other"}, "/var/lib/virt/storage"),
