@@ -4,6 +4,7 @@
 set -euo pipefail
 nfpm=$1 build=$2 version=$3
 deb_version=${version/-/\~}-1
+epoch=1 # no file has it in its name
 
 again=$(mktemp -d)
 trap 'rm -rf "$again"' EXIT
@@ -31,7 +32,7 @@ diff -r "$build/packages" "$again/packages" || fail "a second build differs"
 check_deb() {
 	local deb=$build/packages/nomad-driver-virt_${deb_version}_$1.deb
 	dpkg-deb -f "$deb" Version Architecture Depends >"$again/fields"
-	has "$deb" "^Version: $deb_version\$" <"$again/fields"
+	has "$deb" "^Version: $epoch:$deb_version\$" <"$again/fields"
 	has "$deb" "^Architecture: $1\$" <"$again/fields"
 	for package in libvirt-daemon-system "$2" virtiofsd qemu-utils dnsmasq-base nftables iptables; do
 		has "$deb" "^Depends:.* $package(,| |\$)" <"$again/fields"
@@ -50,11 +51,11 @@ check_deb() {
 check_rpm() {
 	local rpm=$build/packages/nomad-driver-virt-$deb_version.$1.rpm
 	rpm -K --nosignature "$rpm" >/dev/null || fail "$rpm is damaged"
-	rpm -qp --qf '%{VERSION}-%{RELEASE} %{ARCH}\n' "$rpm" >"$again/version"
+	rpm -qp --qf '%{EPOCH}:%{VERSION}-%{RELEASE} %{ARCH}\n' "$rpm" >"$again/version"
 	rpm -qp --requires "$rpm" >"$again/requires"
 	rpm -qp --suggests "$rpm" >"$again/suggests"
 	rpm -qplv "$rpm" >"$again/files"
-	has "$rpm" "^$deb_version $1\$" <"$again/version"
+	has "$rpm" "^$epoch:$deb_version $1\$" <"$again/version"
 	for package in libvirt-daemon-kvm virtiofsd qemu-img nftables iptables; do
 		has "$rpm" "^$package\$" <"$again/requires"
 	done
