@@ -66,6 +66,10 @@ func (f Facts) mendKVM() string {
 }
 
 func (a *findings) networks(f Facts) {
+	if f.Libvirt.NoNetworks != nil {
+		a.problem("networks", f.System.startNetworks(), "libvirt tells nothing of its networks: %s", f.Libvirt.NoNetworks)
+		return
+	}
 	active := 0
 	for _, n := range f.Libvirt.Networks {
 		subject := "network " + n.Name

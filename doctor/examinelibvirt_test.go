@@ -9,6 +9,20 @@ import (
 	"nomad-driver-virt/hypervisor"
 )
 
+// noNetworks has libvirt without the daemon that has its networks.
+func noNetworks(f *Facts) { f.Libvirt.Networks, f.Libvirt.NoNetworks = nil, errNot }
+
+// The rest of libvirt is not called broken for that.
+func TestNetworksThatAreNotToldAreOneComplaint(t *testing.T) {
+	s, f := healthy()
+	noNetworks(f)
+	for _, finding := range Examine(*s, *f) {
+		if (finding.Status != OK) != (finding.Subject == "networks") {
+			t.Errorf("without its networks, of libvirt is said %+v, want a complaint of networks alone", finding)
+		}
+	}
+}
+
 func TestHostsWithoutLibvirtOrPartsOfIt(t *testing.T) {
 	redHat := func(f *Facts) { f.System.RedHat, f.System.Modular = true, true }
 	noLibvirt := func(f *Facts) { f.Libvirt, f.System.NoLibvirt = Libvirt{Err: errNot}, true }
@@ -22,7 +36,7 @@ func TestHostsWithoutLibvirtOrPartsOfIt(t *testing.T) {
 		{"no libvirt on ARM", func(_ *Settings, f *Facts) { noLibvirt(f); f.CPU = CPU{} }, Problem, "libvirt", "not installed", "apt install libvirt-daemon-system qemu-system-arm"},
 		{
 			"no libvirt on Red Hat's", func(_ *Settings, f *Facts) { noLibvirt(f); redHat(f) }, Problem, "libvirt", "not installed",
-			"dnf install libvirt-daemon-kvm libvirt-daemon-config-network && systemctl enable --now virt{qemud,networkd,",
+			"dnf install libvirt-daemon-kvm libvirt-daemon-config-network libvirt-client && systemctl enable --now virt{qemud,networkd,",
 		},
 		{
 			"libvirt's part for QEMU is a package of its own", func(_ *Settings, f *Facts) {
@@ -60,6 +74,11 @@ func TestHostsWithoutLibvirtOrPartsOfIt(t *testing.T) {
 			},
 			Warning, "networks", "no network of libvirt's runs", "virsh net-define",
 		},
+		{
+			"the daemon of networks is away", func(_ *Settings, f *Facts) { noNetworks(f); redHat(f) }, Problem, "networks",
+			"libvirt tells nothing of its networks: it is not there", "systemctl enable --now virtnetworkd.socket",
+		},
+		{"networks that libvirtd does not tell of", func(_ *Settings, f *Facts) { noNetworks(f) }, Problem, "networks", "it is not there", "systemctl restart libvirtd"},
 		{
 			"no network on Red Hat's", func(_ *Settings, f *Facts) { f.Libvirt.Networks = nil; redHat(f) }, Warning, "networks", "no network of libvirt's runs",
 			"dnf install libvirt-daemon-config-network,",

@@ -58,6 +58,7 @@ type Libvirt struct {
 	Runs          domxml.QEMU
 	UserName      string // of whom QEMU runs as
 	Networks      []Network
+	NoNetworks    error                // why it does not tell of them: a daemon of its own may have them
 	Pools         map[string]PoolState // by name
 	NoCephPools   bool                 // it lacks what starts pools in Ceph
 	NWFilter      error                // why the configured one cannot be used

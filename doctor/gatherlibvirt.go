@@ -14,6 +14,7 @@ import (
 
 const (
 	libvirtPatience = 15 * time.Second // libvirt may probe QEMU to answer
+	networkPatience = 3 * time.Second  // of these, at most
 	cephPatience    = 15 * time.Second
 )
 
@@ -57,16 +58,21 @@ func (l *Libvirt) ask(ctx context.Context, host *hypervisor.Host, s Settings) (e
 	if s.NWFilter != "" {
 		l.NWFilter = host.HasNWFilter(ctx, s.NWFilter)
 	}
+	l.askNetworks(ctx, host)
+	l.askPools(ctx, host, s.Pools)
+	return nil
+}
+
+// askNetworks leaves time to ask for the rest.
+func (l *Libvirt) askNetworks(ctx context.Context, host *hypervisor.Host) {
+	ctx, cancel := context.WithTimeout(ctx, networkPatience)
+	defer cancel()
 	networks, err := host.NetworkStates(ctx)
-	if err != nil {
-		return err
-	}
+	l.NoNetworks = err
 	for _, n := range networks {
 		_, err := os.Stat(filepath.Join("/sys/class/net", n.Bridge))
 		l.Networks = append(l.Networks, Network{n, err == nil})
 	}
-	l.askPools(ctx, host, s.Pools)
-	return nil
 }
 
 func (l *Libvirt) askPools(ctx context.Context, host *hypervisor.Host, pools []Pool) {

@@ -16,10 +16,18 @@ func (s System) start() string {
 	return "systemctl enable --now libvirtd"
 }
 
+// startNetworks is what starts that which has libvirt's networks.
+func (s System) startNetworks() string {
+	if s.Modular {
+		return "systemctl enable --now virtnetworkd.socket"
+	}
+	return s.restart()
+}
+
 // installLibvirt is what installs it with QEMU and a network. Debian starts what it
 // installs.
 func (s System) installLibvirt(x86 bool) string {
-	packages := s.install("libvirt-daemon-system "+debianQEMU(x86), "libvirt-daemon-kvm libvirt-daemon-config-network")
+	packages := s.install("libvirt-daemon-system "+debianQEMU(x86), "libvirt-daemon-kvm libvirt-daemon-config-network libvirt-client")
 	switch {
 	case !s.RedHat:
 		return packages
