@@ -121,7 +121,7 @@ func (a *findings) plugin(f Facts) {
 	}
 	if left := f.Plugin.Left; len(left) > 0 {
 		a.warn(subject, fmt.Sprintf("take plugin_dir out of the agent's configuration, and ln -sf %s %s/", f.Plugin.Path, f.Plugin.Default),
-			"Nomad has one, and does not load what is in %s: %s", f.Plugin.Default, strings.Join(left, ", "))
+			"the client loads plugins of no other directory, and so none of those in %s: %s", f.Plugin.Default, strings.Join(left, ", "))
 	}
 }
 

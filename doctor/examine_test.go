@@ -148,7 +148,7 @@ func TestBrokenHosts(t *testing.T) {
 			"plugins that are left behind", func(_ *Settings, f *Facts) {
 				f.Plugin.Default, f.Plugin.Left = "/opt/nomad/data/plugins", []string{"nomad-driver-podman", "other"}
 			},
-			Warning, "plugin_dir", "Nomad has one, and does not load what is in /opt/nomad/data/plugins: nomad-driver-podman, other",
+			Warning, "plugin_dir", "loads plugins of no other directory, and so none of those in /opt/nomad/data/plugins: nomad-driver-podman, other",
 			"take plugin_dir out of the agent's configuration, and ln -sf /opt/nomad/plugins/nomad-driver-virt /opt/nomad/data/plugins/",
 		},
 		{"Nomad's max_kill_timeout", func(s *Settings, _ *Facts) { s.Agent.MaxKillTimeout = "30s" }, Warning, "max_kill_timeout", "is 30s", `"3m"`},
