@@ -19,7 +19,8 @@ archive() {
 	local name=nomad-driver-virt_${version}_linux_$1
 	local tree=$out/$name
 	mkdir "$tree"
-	cp -r "$build/linux-$1/nomad-driver-virt" LICENSE README.md CHANGELOG.md docs examples "$tree/"
+	cp "$build/linux-$1/nomad-driver-virt" "$tree/"
+	cp -r --parents LICENSE ./*.md docs examples lab/README.md cli/testdata/broken.nomad.hcl "$tree/"
 	chmod -R u=rwX,go=rX "$tree"
 	tar -C "$out" --sort=name --format=ustar --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" \
 		-c "$name" | gzip -9n >"$tree.tar.gz"

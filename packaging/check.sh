@@ -29,6 +29,15 @@ diff -r "$build/packages" "$again/packages" || fail "a second build differs"
 (cd "$build/packages" && sha256sum --check --quiet --strict SHA256SUMS) || fail "the checksums are wrong"
 [ "$(wc -l <"$build/packages/SHA256SUMS")" = 6 ] || fail "not all files have a checksum"
 
+# check_links PACKAGE FOLDER: the pages in the folder link to what is there, too.
+check_links() {
+	local page link
+	while IFS=: read -r page link; do
+		[[ $link == *://* ]] || [ -e "$(dirname "$page")/$link" ] || fail "$1 lacks $link, to which ${page#"$2"/} leads"
+	done < <(grep -roH --include='*.md' -E '\]\([^)# ]+' "$2" | sed 's/:\](/:/')
+	[ -s "$2/README.md" ] || fail "$1 has no README.md"
+}
+
 check_deb() {
 	local deb=$build/packages/nomad-driver-virt_${deb_version}_$1.deb
 	dpkg-deb -f "$deb" Version Architecture Depends >"$again/fields"
@@ -46,6 +55,8 @@ check_deb() {
 	# Directories are everybody's.
 	! grep -v -e '^d' -e ' \./opt/nomad/' -e ' \./usr/share/doc/' -e " \.$link" "$again/files" ||
 		fail "$deb puts files elsewhere"
+	dpkg-deb -x "$deb" "$again/deb-$1"
+	check_links "$deb" "$again/deb-$1/usr/share/doc/nomad-driver-virt"
 }
 
 check_rpm() {
@@ -68,6 +79,7 @@ check_archive() {
 	local name=nomad-driver-virt_${version}_linux_$1
 	tar -xzf "$build/packages/$name.tar.gz" -C "$again"
 	cmp "$again/$name/nomad-driver-virt" "$build/linux-$1/nomad-driver-virt" || fail "$name has another plugin"
+	check_links "$name" "$again/$name"
 }
 
 for arch in amd64:x86_64:qemu-system-x86 arm64:aarch64:qemu-system-arm; do
