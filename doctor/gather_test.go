@@ -189,8 +189,8 @@ func TestPluginInItsDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := gatherPlugin(dir); p.Err != nil || p.Other {
-		t.Errorf("this program: %+v, want it to be known", p)
+	if p := gatherPlugin(dir); p.Err != nil || p.Other || p.Own != own {
+		t.Errorf("this program, %s: %+v, want it to be known", own, p)
 	}
 }
 
