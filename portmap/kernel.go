@@ -13,10 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"time"
-
-	"github.com/vishvananda/netlink"
 )
 
 // load reads from the kernel what is published.
@@ -151,46 +148,6 @@ func forwardsIPv6() error {
 			"advertisements, with accept_ra=2 on that interface before)")
 	}
 	return nil
-}
-
-// forgetFlows ends the flows whose translation is no longer right: those to
-// ports that are gone, which would go on reaching whoever has the guest's
-// address next; and those to new ports from before, which a UDP sender that
-// does not pause would keep untranslated for good.
-func forgetFlows(old, own published) error {
-	stale := flows{}
-	for _, side := range []published{old, own} {
-		for k := range side {
-			if old[k].Guest != own[k].Guest {
-				stale[k] = true
-			}
-		}
-	}
-	if len(stale) == 0 {
-		return nil
-	}
-	var errs []error
-	for family, has := range map[netlink.InetFamily]func(netip.Addr) bool{
-		syscall.AF_INET: netip.Addr.Is4, syscall.AF_INET6: netip.Addr.Is6,
-	} {
-		if !old.isAny(has) && !own.isAny(has) {
-			continue
-		}
-		if _, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, stale); err != nil {
-			errs = append(errs, fmt.Errorf("end the flows to ports that changed: %w", err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// flows are those that were sent to one of the ports.
-type flows map[port]bool
-
-// MatchConntrackFlow implements netlink.CustomConntrackFilter.
-func (f flows) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
-	addr, _ := netip.AddrFromSlice(flow.Forward.DstIP)
-	proto := map[uint8]string{syscall.IPPROTO_TCP: "tcp", syscall.IPPROTO_UDP: "udp"}[flow.Forward.Protocol]
-	return f[port{netip.AddrPortFrom(addr.Unmap(), flow.Forward.DstPort), proto}]
 }
 
 // run runs a program with the text as its input and returns its output.

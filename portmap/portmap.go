@@ -24,9 +24,10 @@ type Table struct {
 	fronts  map[string]bool // versions of IP, and whether this process lets connections of them in; none: not known
 	adopted bool            // there is no table of an earlier version any more
 	form    string          // of the table as it was written last, but for its elements; "": not known
+	changed map[port]string // ports whose flows are not yet ended, and the VMs that changed them
 
-	within time.Duration                  // changeWithin, unless a test is in a hurry
-	forget func(old, own published) error // forgetFlows, unless a test has it fail
+	within time.Duration     // changeWithin, unless a test is in a hurry
+	forget func(flows) error // forgetFlows, unless a test has it fail
 }
 
 // changeWithin bounds a change from when it has its turn: a program that hangs is not to
@@ -36,12 +37,13 @@ const changeWithin = 30 * time.Second
 // New returns the host's table. It asks the kernel nothing yet.
 func New() *Table {
 	return &Table{
-		turn:   make(chan struct{}, 1),
-		waits:  make(map[string]bool),
-		doors:  make(map[string]bool),
-		fronts: make(map[string]bool),
-		within: changeWithin,
-		forget: forgetFlows,
+		turn:    make(chan struct{}, 1),
+		waits:   make(map[string]bool),
+		doors:   make(map[string]bool),
+		fronts:  make(map[string]bool),
+		changed: make(map[port]string),
+		within:  changeWithin,
+		forget:  forgetFlows,
 	}
 }
 
@@ -93,13 +95,16 @@ func (t *Table) change(ctx context.Context, name string, own published, mayHold 
 	}
 	defer done()
 	if t.all != nil {
-		if len(own) == 0 && len(t.all.of(name)) == 0 {
-			return nil, nil
+		had := t.all.of(name)
+		if len(own) == 0 && len(had) == 0 {
+			t.noteWaits(name, nil)
+			return nil, t.endFlows(ofVM(name))
 		}
 		held, err := t.changeKnown(ctx, name, own, mayHold)
 		if t.all != nil || ctx.Err() != nil || errors.As(err, new(lockedError)) {
 			return held, err // once more is no better
 		}
+		t.noteChanged(name, had, nil) // somebody may have taken them away
 	}
 	if t.all, err = t.load(ctx); err != nil {
 		return nil, err
@@ -122,6 +127,7 @@ func (t *Table) changeKnown(ctx context.Context, name string, own published, may
 	err := t.replace(ctx, name, free, false)
 	if t.all != nil {
 		t.noteWaits(name, held)
+		err = errors.Join(err, t.endFlows(ofVM(name)))
 	}
 	return held, err
 }
@@ -158,7 +164,7 @@ func nobody(string) bool { return false }
 //
 // Where a version of IP is in trouble, its ports beside chosen ones stay as they are,
 // and so do chosen ones if the change may be made partly; if not, nothing changes.
-// After an error t.all tells whether the change was made: if not, it is nil.
+// Flows to what has changed are left to endFlows. After an error t.all tells whether the change was made: if not, it is nil.
 func (t *Table) replace(ctx context.Context, name string, own published, partly bool) error {
 	reachable, trouble := t.openFronts(ctx, own)
 	switch {
@@ -175,11 +181,12 @@ func (t *Table) replace(ctx context.Context, name string, own published, partly 
 		t.all = nil
 		return err
 	}
+	t.noteChanged(name, old, reachable)
 	errs := []error{trouble}
 	for _, bridge := range reachable.loopbackBridges() {
 		errs = append(errs, t.openDoor(bridge, true))
 	}
-	return errors.Join(append(errs, t.closeFronts(ctx, old, t.all), t.forget(old, reachable))...)
+	return errors.Join(append(errs, t.closeFronts(ctx, old, t.all))...)
 }
 
 // write makes the change to the table, after it has closed doors that nothing needs

@@ -47,7 +47,8 @@ func (t *Table) Restore(ctx context.Context, wanted func() []vm.Publication, gon
 	if t.all == nil { // it is not known what the kernel holds
 		return restored, err
 	}
-	return restored, errors.Join(err, t.restoreRules(ctx, isBroken, len(restored) > 0), t.restoreDoors(ctx))
+	t.noteChanged("", had, t.all)
+	return restored, errors.Join(err, t.restoreRules(ctx, isBroken, len(restored) > 0), t.restoreDoors(ctx), t.endFlows(ofAll))
 }
 
 // restoreRules writes the rules anew, but no ports, where the rules are broken and

@@ -3,8 +3,6 @@
 package portmap
 
 import (
-	"errors"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -132,19 +130,4 @@ func TestRestorePutsIPv4RightWhileIPv6IsInTrouble(t *testing.T) {
 			mustAnswer(t, "far", "[fd99::2]:20000", "one fd99::1")
 		})
 	}
-}
-
-func TestFlowsThatCannotBeEndedAreTold(t *testing.T) {
-	table := newTable(t, "a", "b")
-	mustDo(t, publish(t, table, publication("a", "one", "10.99.0.2:20000")))
-	table.forget = func(old, own published) error {
-		if maps.Equal(old, own) {
-			return nil // as where nothing is stale
-		}
-		return errors.New("no conntrack")
-	}
-	mustTell(t, publish(t, table, publication("b", "two", "10.99.0.2:20001")), "no conntrack")
-	mustTell(t, table.Withdraw(t.Context(), "a"), "no conntrack")
-	mustRefuse(t, "far", "10.99.0.2:20000")
-	table.forget = forgetFlows
 }
