@@ -193,7 +193,11 @@ func (t *task) noteFound(i vm.Interface, addr netip.Addr) {
 		return
 	}
 	i.Address6 = netip.Prefix{} // what is published there was known before
-	t.found[i.MAC] = foundAt{addr, publicationsOf(t.vm, i, addr)}
+	at := publicationsOf(t.vm, i, addr)
+	for k := range at {
+		at[k].Found = true
+	}
+	t.found[i.MAC] = foundAt{addr, at}
 }
 
 // settle has the ports of an interface be wanted at an address, invalid: nowhere, if

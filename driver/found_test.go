@@ -1,10 +1,12 @@
 package driver
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 
@@ -190,5 +192,23 @@ func TestWhatIsToBeFound(t *testing.T) {
 	got := toBeFound(all)
 	if len(got) != 1 || got[0].MAC != own || !slices.Equal(got[0].own, []string{own, other}) || !slices.Equal(got[0].Ports, []vm.Port{ipv4}) {
 		t.Errorf("to be found is %+v, want the fourth interface with its port of IPv4", got)
+	}
+}
+
+// Of two VMs with one address the one that was found there is where the address is now;
+// the one that was given it is refused.
+func TestWhatIsFoundIsToldFromWhatIsGiven(t *testing.T) {
+	ports := []vm.Port{{Label: "http", Host: netip.MustParseAddrPort("192.0.2.10:25000"), Guest: 80}}
+	given := vm.Interface{Bridge: "br0", MAC: "52:54:00:00:00:01", Address: netip.MustParsePrefix("198.51.100.5/24"), Ports: ports}
+	found := vm.Interface{Bridge: "br-lan", MAC: "52:54:00:00:00:02", Ports: ports}
+	task := newTask(&drivers.TaskConfig{}, "web", time.Time{}, nil)
+	task.published = publicationsOf("web", given, given.Address.Addr())
+	task.wantAt(found, netip.MustParseAddr("192.0.2.5"))
+	got := map[string]bool{}
+	for _, p := range task.publications() {
+		got[p.Bridge] = p.Found
+	}
+	if want := map[string]bool{"br0": false, "br-lan": true}; !maps.Equal(got, want) {
+		t.Errorf("found are the addresses on bridges %v, want %v", got, want)
 	}
 }

@@ -290,9 +290,9 @@ func newTable(t *testing.T, names ...string) *Table {
 }
 
 // publication is of a guest ("one" or "two"), with host addresses that lead to
-// its port 8000.
+// its port 8000. It was found there: there are fewer guests than VMs.
 func publication(name, guest string, hosts ...string) vm.Publication {
-	p := vm.Publication{VM: name, Bridge: "virbr0", Guest: netip.MustParseAddr(guestAddr[guest])}
+	p := vm.Publication{VM: name, Bridge: "virbr0", Guest: netip.MustParseAddr(guestAddr[guest]), Found: true}
 	if len(hosts) > 0 && hosts[0][0] == '[' {
 		p.Guest = netip.MustParseAddr(guestAddr6[guest])
 	}

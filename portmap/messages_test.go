@@ -24,6 +24,8 @@ func TestMessagesOfPorts(t *testing.T) {
 	})
 	add(mustPublish(t, webPorts()).conflict("late-00000002", own),
 		"`nft list table inet nomad_virt` has what is published. A VM of a task that is gone goes within `remove_orphans_after`.")
+	add(mustPublish(t, dbPort()).crowded("late-00000002", placesGiven([]vm.Publication{dbPort()})),
+		"Two allocations of a group whose `count` is above 1, or two jobs, have one `bridge.address`.")
 	add(published{}.served(own, func(port) bool { return true }),
 		"`ss -ltunp` tells which process. The port would be taken from it: each port is published for TCP and for UDP. "+
 			"[`reserved_ports`](https://developer.hashicorp.com/nomad/docs/configuration/client#reserved_ports) is of the client's `reserved` block, and of `host_network`.")

@@ -145,6 +145,30 @@ func TestPortOfAnotherVMIsNotTaken(t *testing.T) {
 	mustAnswer(t, "far", "10.99.0.2:20000", "two 10.99.0.1")
 }
 
+// Two allocations of a job may be given one address, and none of the guests is up yet.
+func TestAddressOfAnotherVMIsRefused(t *testing.T) {
+	table := newTable(t, "a", "b")
+	mustDo(t, publish(t, table, publication("a", "one", "10.99.0.2:20000")))
+	before := hostState(t)
+	b := publication("b", "one", "10.99.0.2:20001")
+	b.Found = false
+	for what, other := range map[string]*Table{"this process": table, "the next process": New()} {
+		mustTell(t, publish(t, other, b), `published for VM "a" (label "http"): give each VM an address of its own`)
+		if after := hostState(t); after != before {
+			t.Errorf("%s: the refused publication changed the host from\n%s\nto\n%s", what, before, after)
+		}
+	}
+	mustDo(t, table.Withdraw(t.Context(), "a"))
+	mustDo(t, publish(t, table, b))
+	mustAnswer(t, "far", "10.99.0.2:20001", "one 10.99.0.1")
+
+	mustDo(t, publish(t, table, publication("a", "one", "10.99.0.2:20000"))) // found where the guest of b was
+	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
+	b.Ports = publication("b", "one", "10.99.0.2:20001", "10.99.0.2:20002").Ports
+	mustDo(t, publish(t, table, b))
+	mustAnswer(t, "far", "10.99.0.2:20002", "one 10.99.0.1")
+}
+
 func TestNextProcessWithdrawsByName(t *testing.T) {
 	crashed := newTable(t)
 	mustDo(t, publish(t, crashed, publication("a", "one", "10.99.0.2:20000", "127.0.0.1:20000")))

@@ -55,12 +55,13 @@ func New() *Table {
 // It fails, and changes nothing, when another VM holds one of them, unless mayHold
 // says of that VM that it may: then the port is left to it, and returned among
 // those that are. Restore publishes them when their holders have withdrawn them. It
-// fails as well when a process of the host has a chosen port that no VM has yet.
+// fails as well when a process of the host has a chosen port that no VM has yet, and
+// when ports of another VM lead to the address that the VM was given.
 func (t *Table) Publish(ctx context.Context, name string, all []vm.Publication, mayHold func(name string) bool) ([]Held, error) {
 	own, err := publishedBy(all...)
 	var held []Held
 	if err == nil {
-		held, err = t.change(ctx, name, own, mayHold)
+		held, err = t.change(ctx, name, own, placesGiven(all), mayHold)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("publish ports of VM %q: %w", name, err)
@@ -78,17 +79,17 @@ func (t *Table) Withdraw(ctx context.Context, name string) error {
 	if _, err := exec.LookPath("nft"); err != nil {
 		return nil //nolint:nilerr // without the program nothing was ever published
 	}
-	if _, err := t.change(ctx, name, nil, nobody); err != nil {
+	if _, err := t.change(ctx, name, nil, nil, nobody); err != nil {
 		return fmt.Errorf("withdraw ports of VM %q: %w", name, err)
 	}
 	return nil
 }
 
-// change makes own all that the VM publishes. What is remembered saves reading
+// change makes own all that the VM publishes, which was given the places. What is remembered saves reading
 // the table back for each change. It is not relied on for a failure: others may
 // have changed the kernel's, so the kernel is asked, and the change tried again,
 // unless it was made and the failure is of what comes after.
-func (t *Table) change(ctx context.Context, name string, own published, mayHold func(string) bool) ([]Held, error) {
+func (t *Table) change(ctx context.Context, name string, own published, given []place, mayHold func(string) bool) ([]Held, error) {
 	ctx, done, err := t.take(ctx)
 	if err != nil {
 		return nil, err
@@ -100,7 +101,7 @@ func (t *Table) change(ctx context.Context, name string, own published, mayHold 
 			t.noteWaits(name, nil)
 			return nil, t.endFlows(ofVM(name))
 		}
-		held, err := t.changeKnown(ctx, name, own, mayHold)
+		held, err := t.changeKnown(ctx, name, own, given, mayHold)
 		if t.all != nil || ctx.Err() != nil || errors.As(err, new(lockedError)) {
 			return held, err // once more is no better
 		}
@@ -109,15 +110,15 @@ func (t *Table) change(ctx context.Context, name string, own published, mayHold 
 	if t.all, err = t.load(ctx); err != nil {
 		return nil, err
 	}
-	return t.changeKnown(ctx, name, own, mayHold)
+	return t.changeKnown(ctx, name, own, given, mayHold)
 }
 
 // changeKnown is change where it is known what the kernel holds. Where the change is
 // not made, it is not known any more.
-func (t *Table) changeKnown(ctx context.Context, name string, own published, mayHold func(string) bool) ([]Held, error) {
+func (t *Table) changeKnown(ctx context.Context, name string, own published, given []place, mayHold func(string) bool) ([]Held, error) {
 	own = t.all.asItIs(name, own)
 	free, held := t.all.split(name, own, mayHold, isTaken)
-	if err := t.all.conflict(name, free); err != nil {
+	if err := errors.Join(t.all.conflict(name, free), t.all.crowded(name, given)); err != nil {
 		t.all = nil
 		return nil, err
 	}

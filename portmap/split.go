@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"nomad-driver-virt/vm"
 )
 
 // split divides what a VM is to publish into what it can, and the labels of what
@@ -82,6 +84,39 @@ func (p published) conflict(name string, own published) error {
 			return fmt.Errorf("%s (label %q) is published for VM %q (label %q): use another port, or stop that VM first",
 				k.Host, own[k].Label, holder.VM, holder.Label)
 		}
+	}
+	return nil
+}
+
+// place is an address of a guest. Bridges may have the same networks.
+type place struct {
+	Bridge string
+	Addr   netip.Addr
+}
+
+// placesGiven returns where guests are that were not found there, but given the address.
+func placesGiven(all []vm.Publication) (given []place) {
+	for _, p := range all {
+		if len(p.Ports) > 0 && !p.Found && !p.AsItIs {
+			given = append(given, place{p.Bridge, p.Guest.Unmap()})
+		}
+	}
+	return given
+}
+
+// crowded is the error when ports of a VM other than the named one lead to a place that
+// this one is given, and has no ports at yet. ARP does not tell of that VM while it does
+// not answer, because it boots, for one.
+func (p published) crowded(name string, given []place) error {
+	for _, at := range given {
+		here := maps.Clone(p)
+		maps.DeleteFunc(here, func(_ port, t target) bool { return place{t.Bridge, t.Guest.Addr()} != at })
+		if len(here) == 0 || len(here.of(name)) > 0 {
+			continue
+		}
+		k := here.ports()[0]
+		return fmt.Errorf("the guest's address %s on bridge %q is where %s leads, which is published for VM %q (label %q): "+
+			"give each VM an address of its own, or stop that VM first", at.Addr, at.Bridge, k.Host, here[k].VM, here[k].Label)
 	}
 	return nil
 }

@@ -70,3 +70,41 @@ func TestPortBesideIsOfALabelThatTheCommentCutsShort(t *testing.T) {
 		t.Error("a port is not told to be beside the one of its label")
 	}
 }
+
+func TestAddressIsOneVMs(t *testing.T) {
+	all := mustPublish(t, dbPort()) // at 10.7.0.9 on br.lan
+	const want = `the guest's address 10.7.0.9 on bridge "br.lan" is where 10.99.0.2:5432 leads, which is published ` +
+		`for VM "db-00000001" (label "sql"): give each VM an address of its own, or stop that VM first`
+	for what, c := range map[string]struct {
+		name   string
+		change func(p *vm.Publication)
+		want   string
+	}{
+		"another VM":                      {"late", func(*vm.Publication) {}, want},
+		"another VM, in IPv6 notation":    {"late", func(p *vm.Publication) { p.Guest = netip.MustParseAddr("::ffff:10.7.0.9") }, want},
+		"the VM itself":                   {"db-00000001", func(*vm.Publication) {}, ""},
+		"at another address":              {"late", func(p *vm.Publication) { p.Guest = netip.MustParseAddr("10.7.0.10") }, ""},
+		"on another bridge":               {"late", func(p *vm.Publication) { p.Bridge = "br.wan" }, ""},
+		"without ports":                   {"late", func(p *vm.Publication) { p.Ports = nil }, ""},
+		"found there":                     {"late", func(p *vm.Publication) { p.Found = true }, ""},
+		"it is not known where":           {"late", func(p *vm.Publication) { p.AsItIs = true }, ""},
+		"which is there since long, both": {"twin", func(*vm.Publication) {}, ""},
+	} {
+		p := dbPort()
+		p.VM = c.name
+		c.change(&p)
+		twin := dbPort()
+		twin.VM, twin.Ports[0].Host = "twin", netip.MustParseAddrPort("10.99.0.2:5433")
+		there := all
+		if c.name == "twin" {
+			there = all.with(nil, mustPublish(t, twin))
+		}
+		got := ""
+		if err := there.crowded(c.name, placesGiven([]vm.Publication{p})); err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("%s: error is\n  %s\nwant\n  %s", what, got, c.want)
+		}
+	}
+}

@@ -223,6 +223,9 @@ type Publication struct {
 	Bridge string     // the host's bridge that the guest is on
 	Guest  netip.Addr // the guest's address
 	Ports  []Port
+	// Found tells that the guest was found to have the address. Otherwise it was given it,
+	// and it is to be no other VM's.
+	Found bool
 	// AsItIs leaves what the VM publishes at these addresses of the host as it is: it is
 	// not known where it is to lead, and Guest says nothing.
 	AsItIs bool
