@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"nomad-driver-virt/bridge"
+	"nomad-driver-virt/portmap"
 	"nomad-driver-virt/vm"
 )
 
@@ -80,7 +81,7 @@ func refuseOthers(path string, n vm.Interface, macs []string, err error) error {
 
 // publish publishes the ports of a VM, but for those that another task of its
 // allocation holds: it gets them when that one ends.
-func (m *machines) publish(ctx context.Context, s *vm.Spec, addrs []netip.Addr, tell func(string, ...any)) error {
+func (m *machines) publish(ctx context.Context, s *vm.Spec, addrs []netip.Addr, tell teller) error {
 	all := publications(s, addrs)
 	if len(all) == 0 {
 		return nil
@@ -90,7 +91,7 @@ func (m *machines) publish(ctx context.Context, s *vm.Spec, addrs []netip.Addr, 
 }
 
 // publishAll has a VM publish nothing else, and returns the labels that others hold.
-func (m *machines) publishAll(ctx context.Context, name, alloc string, all []vm.Publication, tell func(string, ...any)) (labels []string, err error) {
+func (m *machines) publishAll(ctx context.Context, name, alloc string, all []vm.Publication, tell teller) (labels []string, err error) {
 	ofSameAlloc := func(name string) bool {
 		journal, err := m.journal(ctx, name)
 		return err == nil && journal.Owner.Alloc == alloc
@@ -98,9 +99,16 @@ func (m *machines) publishAll(ctx context.Context, name, alloc string, all []vm.
 	held, err := m.ports.Publish(ctx, name, all, ofSameAlloc)
 	for _, h := range held {
 		labels = append(labels, h.Label)
+	}
+	tellHeld(held, tell)
+	return labels, err
+}
+
+// tellHeld tells of ports that a task has to wait for.
+func tellHeld(held []portmap.Held, tell teller) {
+	for _, h := range held {
 		tell("Port %s is published for VM %s, of another task of the group; this task takes it over when that one ends", h.Label, h.By)
 	}
-	return labels, err
 }
 
 // doorsOf are the bridges that ports of loopback addresses lead to.

@@ -67,6 +67,7 @@ type notedPorts struct {
 	published map[string][]vm.Publication // by VM
 	led       []string                    // where ports have led, until ever is asked
 	closed    []string                    // bridges whose doors were to be closed
+	held      []portmap.Held              // of each VM whose ports are put right
 }
 
 func (p *notedPorts) CloseDoors(_ context.Context, bridges []string) error {
@@ -175,7 +176,7 @@ func (p *notedPorts) Restore(ctx context.Context, wanted func() []vm.Publication
 	}
 	for name, all := range want {
 		if !slices.Contains(there, name) {
-			restored = append(restored, portmap.Restored{VM: name})
+			restored = append(restored, portmap.Restored{VM: name, Held: p.held})
 			p.note(name, nil)
 			err = errors.Join(err, p.add(name))
 		}

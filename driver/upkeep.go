@@ -1,10 +1,12 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"nomad-driver-virt/hypervisor"
@@ -81,6 +83,9 @@ func (d *Driver) upkeep(ctx context.Context, m *machines) {
 		switch t, is := tasks[r.VM]; {
 		case !is:
 			d.logger.Info("the ports of a VM that is gone were withdrawn", "vm", r.VM)
+		case len(r.Held) > 0:
+			d.logger.Warn("the rules of published ports had been changed, and other tasks of the group have some of the VM's now", "vm", r.VM)
+			tellHeld(r.Held, d.teller(t.cfg))
 		case t.isFinding():
 		case r.TookOver:
 			d.tell(t.cfg, "The task's ports are published for it now, which another task of the group held")
@@ -98,10 +103,13 @@ func (d *Driver) onNetwork() []*task {
 	return slices.DeleteFunc(slices.Collect(maps.Values(d.tasks)), func(t *task) bool { return !t.running() || t.isDestroyed() })
 }
 
-// wanted lists what is to be published.
+// wanted lists what is to be published, first of the task that was started first: of
+// tasks with one label, it is that one's.
 func (d *Driver) wanted() []vm.Publication {
 	var all []vm.Publication
-	for _, t := range d.onNetwork() {
+	tasks := d.onNetwork()
+	slices.SortFunc(tasks, func(a, b *task) int { return cmp.Or(a.started.Compare(b.started), strings.Compare(a.vm, b.vm)) })
+	for _, t := range tasks {
 		all = append(all, t.publications()...)
 	}
 	return all

@@ -17,6 +17,7 @@ import (
 	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/hypervisor/hypervisortest"
+	"nomad-driver-virt/portmap"
 	"nomad-driver-virt/vm"
 )
 
@@ -191,4 +192,40 @@ func TestWhatIsNotKnownIsAskedForAgain(t *testing.T) {
 	if got := waysOf(task.publications()); !slices.Equal(got, []string{sshLeads}) {
 		t.Errorf("what is wanted is %q, want %q", got, sshLeads)
 	}
+}
+
+// Who flushes the rules while no plugin runs takes along whose the ports were.
+func TestPortsAreThoseOfTheTaskThatStartedFirst(t *testing.T) {
+	d, _ := newDriver(t)
+	began := time.Now()
+	for name, after := range map[string]time.Duration{"z": 0, "b": 2, "a": 2, "c": 1} {
+		task := newTask(&drivers.TaskConfig{}, name, began.Add(after*time.Second), nil)
+		task.published = []vm.Publication{{VM: name}}
+		d.tasks[name] = task
+	}
+	var got []string
+	for _, p := range d.wanted() {
+		got = append(got, p.VM)
+	}
+	if want := []string{"z", "c", "a", "b"}; !slices.Equal(got, want) {
+		t.Errorf("ports are wanted by %v, want %v", got, want)
+	}
+}
+
+func TestTaskIsToldWhoHasItsPortsSinceTheyWerePutRight(t *testing.T) {
+	c := newClient(t)
+	p, cfg := c.plugin(t), emptyTask(t)
+	p.start(t, cfg)
+	c.ports.turn.Lock()
+	c.ports.held = []portmap.Held{{Label: "http", By: "first-5a6e215e"}}
+	c.ports.turn.Unlock()
+	mustDo(t, c.ports.remove(vmOf(cfg)))
+	events := p.events(t, cfg)
+	c.changes <- struct{}{}
+	const want = "Port http is published for VM first-5a6e215e, of another task of the group; this task takes it over when that one ends"
+	if e := nextEvent(t, events); e.Message != want {
+		t.Errorf("the event is\n  %s\nwant\n  %s", e.Message, want)
+	}
+	mustDo(t, p.DestroyTask(cfg.ID, true))
+	c.nothingLeft(t)
 }

@@ -8,20 +8,21 @@ import (
 	"net/netip"
 	"os/exec"
 	"slices"
-	"strings"
 
 	"nomad-driver-virt/vm"
 )
 
-// Restored is a VM whose ports were put right.
+// Restored is a VM whose ports were put right, or have to wait since others' were.
 type Restored struct {
 	VM       string
-	TookOver bool // it had to wait for one of them until now
+	TookOver bool   // it had to wait for one of them until now
+	Held     []Held // by others from now on
 }
 
 // Restore brings the host to what is wanted, whatever others have done to it:
 // flushed the ruleset, restarted a network, added rules before ours. wanted is
-// asked once nobody else changes the table; gone tells of the VM of a port that is
+// asked once nobody else changes the table, and lists those first who are to have what
+// several want and nobody has; gone tells of the VM of a port that is
 // not wanted whether there is none any more, so that the port is withdrawn. Ports
 // that others hold wait until those have withdrawn them. It returns the VMs whose
 // ports were put right. Where all is as it should be, nothing is written.
@@ -88,7 +89,7 @@ func (t *Table) restoreEach(ctx context.Context, want []vm.Publication, had publ
 		}
 		// What is beside a chosen address comes and goes with what others use.
 		if !maps.Equal(before, t.all.of(name).chosen()) {
-			restored = append(restored, Restored{name, tookOver})
+			restored = append(restored, Restored{VM: name, TookOver: tookOver})
 		}
 		return true
 	}
@@ -98,15 +99,34 @@ func (t *Table) restoreEach(ctx context.Context, want []vm.Publication, had publ
 		}
 	}
 	lost := t.all.lost(had, owns)
-	for _, name := range t.inTurn(owns) {
+	for _, name := range t.inTurn(want, owns) {
 		free, held := t.all.split(name, owns[name], func(string) bool { return true }, isTakenFor(name, lost))
-		tookOver := t.waits[name] && len(held) == 0
+		waited := t.waits[name]
 		t.noteWaits(name, held)
-		if !maps.Equal(t.all.of(name), free) && !replace(name, free, tookOver) {
+		if !maps.Equal(t.all.of(name), free) && !replace(name, free, waited && len(held) == 0) {
 			break
+		}
+		if !waited {
+			restored = withHeld(restored, name, held)
 		}
 	}
 	return restored, errors.Join(errs...)
+}
+
+// withHeld adds what others hold of a VM's ports since theirs were put right. It may
+// have been its own, before somebody took all away.
+func withHeld(restored []Restored, name string, held []Held) []Restored {
+	of := func(name string) func(Restored) bool { return func(r Restored) bool { return r.VM == name } }
+	held = slices.DeleteFunc(slices.Clone(held), func(h Held) bool { return !slices.ContainsFunc(restored, of(h.By)) })
+	if len(held) == 0 {
+		return restored
+	}
+	at := slices.IndexFunc(restored, of(name))
+	if at < 0 {
+		return append(restored, Restored{VM: name, Held: held})
+	}
+	restored[at].Held = held
+	return restored
 }
 
 // lost returns what VMs had beside chosen addresses, have not, and want as it was.
@@ -126,19 +146,22 @@ func isTakenFor(name string, lost published) func(netip.AddrPort) bool {
 	return func(host netip.AddrPort) bool { return lost.isOfAnother(name, host) || isTaken(host) }
 }
 
-// inTurn lists VMs in the order in which they get their ports: those that had to
-// leave some to others come last, lest they take them when all are published anew.
-func (t *Table) inTurn(owns map[string]published) []string {
-	return slices.SortedFunc(maps.Keys(owns), func(a, b string) int {
+// inTurn lists VMs in the order in which they get their ports: as they are wanted, but
+// those that had to leave some to others come last, lest they take them when all are
+// published anew.
+func (t *Table) inTurn(want []vm.Publication, owns map[string]published) []string {
+	var first, last []string
+	for _, p := range want {
+		_, is := owns[p.VM]
 		switch {
-		case t.waits[a] == t.waits[b]:
-			return strings.Compare(a, b)
-		case t.waits[a]:
-			return 1
+		case !is || slices.Contains(first, p.VM) || slices.Contains(last, p.VM):
+		case t.waits[p.VM]:
+			last = append(last, p.VM)
 		default:
-			return -1
+			first = append(first, p.VM)
 		}
-	})
+	}
+	return append(first, last...)
 }
 
 // restoreDoors opens those that the ports need which there are, and closes those

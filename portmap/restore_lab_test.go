@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"nomad-driver-virt/vm"
 )
 
@@ -179,8 +181,8 @@ func TestPortIsTakenOverWhenItsHolderIsGone(t *testing.T) {
 	mustDo(t, table.Withdraw(t.Context(), "a"))
 	restored, err := table.Restore(t.Context(), func() []vm.Publication { return []vm.Publication{b} }, nobody)
 	mustDo(t, err)
-	if want := []Restored{{"b", true}}; !slices.Equal(restored, want) {
-		t.Errorf("%v were put right, want %v", restored, want)
+	if diff := cmp.Diff([]Restored{{VM: "b", TookOver: true}}, restored); diff != "" {
+		t.Errorf("put right were (-want +got):\n%s", diff)
 	}
 	mustAnswer(t, "far", "10.99.0.2:20000", "two 10.99.0.1")
 	mustAnswer(t, "far", "10.99.0.2:20001", "two 10.99.0.1")
@@ -211,11 +213,33 @@ func TestPortStaysItsHoldersWhenAllRulesAreFlushed(t *testing.T) {
 		must(t, "nft delete table inet nomad_virt")
 		restored, err := table.Restore(t.Context(), func() []vm.Publication { return []vm.Publication{b, z} }, nobody)
 		mustDo(t, err)
-		if want := []Restored{{"z", false}, {"b", false}}; !slices.Equal(restored, want) {
-			t.Errorf("%v were put right, want %v", restored, want)
+		if diff := cmp.Diff([]Restored{{VM: "z"}, {VM: "b"}}, restored); diff != "" {
+			t.Errorf("put right were (-want +got):\n%s", diff)
 		}
 		mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
 		mustAnswer(t, "far", "10.99.0.2:20001", "two 10.99.0.1")
+	}
+}
+
+// The next process knows no more of who held the port than what it is told: who comes first.
+func TestPortIsTheFirstOnesWhenAllRulesWereFlushedUnseen(t *testing.T) {
+	for what, more := range map[string][]string{"nothing else": nil, "another port": {"10.99.0.2:20001"}} {
+		t.Run(what, func(t *testing.T) {
+			table := newTable(t, "z", "b")
+			z := publication("z", "one", "10.99.0.2:20000")
+			b := publication("b", "two", append([]string{"10.99.0.2:20000"}, more...)...)
+			restored, err := table.Restore(t.Context(), func() []vm.Publication { return []vm.Publication{z, b} }, nobody)
+			mustDo(t, err)
+			if diff := cmp.Diff([]Restored{{VM: "z"}, {VM: "b", Held: []Held{{"http", "z"}}}}, restored); diff != "" {
+				t.Errorf("put right were (-want +got):\n%s", diff)
+			}
+			mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
+			for what, as := range map[string]*Table{"this process": table, "the next process": New()} {
+				if restored := restore(t, as, z, b); restored != nil {
+					t.Errorf("%s: %v were put right, and nothing was wrong", what, restored)
+				}
+			}
+		})
 	}
 }
 
