@@ -3,6 +3,7 @@
 package portmap
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -157,4 +158,33 @@ func TestLibvirtsNextBackEndIsFound(t *testing.T) {
 	if rules := must(t, "iptables -S FORWARD"); strings.Contains(rules, comment) {
 		t.Errorf("the rule for the back end before is left:\n%s", rules)
 	}
+}
+
+// As docs/networking.md tells administrators to restrict a port, and to let ports through.
+func TestRulesOfAnAdministrators(t *testing.T) {
+	page, err := os.ReadFile("../docs/networking.md")
+	mustDo(t, err)
+	_, restricted, _ := strings.Cut(string(page), "```\ntable inet restricted")
+	restricted, _, isThere := strings.Cut(restricted, "```")
+	const accept = "ct mark & 0x80 != 0 accept"
+	if !isThere || !strings.Contains(string(page), "`"+accept+"`") {
+		t.Fatal("the page has no such rules any more")
+	}
+	table := newTable(t, "web")
+	mustDo(t, publish(t, table, publication("web", "one", "10.99.0.2:20000")))
+
+	nft(t, "table inet restricted"+restricted)
+	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
+	mustAnswer(t, "two", "10.99.0.2:20000", "one 192.168.122.1")
+	if got, err := ask("wire", "tcp", "10.99.0.2:20000", briefly); !errors.Is(err, errSilent) {
+		t.Errorf("who is not to come in is answered %q, %v", got, err)
+	}
+	must(t, "nft delete table inet restricted")
+	mustAnswer(t, "wire", "10.99.0.2:20000", "one 10.98.0.1")
+
+	nft(t, "table inet strict { chain forward { type filter hook forward priority 0; policy drop; }; }")
+	mustBeSilent(t, "far", "10.99.0.2:20000")
+	must(t, "nft add rule inet strict forward '"+accept+"'")
+	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
+	must(t, "nft delete table inet strict")
 }
