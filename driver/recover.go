@@ -57,6 +57,7 @@ func (d *Driver) RecoverTask(handle *drivers.TaskHandle) error {
 	_, machines := d.connected()
 	defer d.starts(state.VM, handle.Config.NodeID)()
 	if _, err := machines.host.Running(d.ctx, state.VM); errors.Is(err, hypervisor.ErrNoDomain) {
+		d.releaseGone(machines, state.VM, handle.Config)
 		// Nomad will not ask for what else there was of it to be removed.
 		return errors.Join(fmt.Errorf("VM %s is gone: %w", state.VM, err),
 			machines.discard(d.ctx, state.VM, ended, d.tellsAtStart(handle.Config)))
