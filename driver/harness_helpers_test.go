@@ -239,6 +239,7 @@ func (n *notedTaps) rejoin(tap, _ string) (bool, error) {
 // it.
 type client struct {
 	host     *hypervisortest.Memory
+	libvirt  func(Libvirt) (libvirtHost, error) // host, unless a test stands between
 	ports    notedPorts
 	shares   notedShares
 	consoles notedConsoles
@@ -255,7 +256,9 @@ func newClient(t *testing.T) *client {
 	// Nomad's harness has a log of its own, and sockets that go with the directory.
 	t.Setenv("NOMAD_TEST_LOG_LEVEL", "off")
 	t.Setenv("TMPDIR", t.TempDir())
-	return &client{host: hypervisortest.NewMemory(), changes: make(chan struct{}), pool: t.TempDir(), runtime: t.TempDir()}
+	c := &client{host: hypervisortest.NewMemory(), changes: make(chan struct{}), pool: t.TempDir(), runtime: t.TempDir()}
+	c.libvirt = func(Libvirt) (libvirtHost, error) { return c.host, nil }
+	return c
 }
 
 // plugin is a driver that Nomad's harness serves by gRPC, as Nomad's client would
@@ -280,7 +283,7 @@ func (c *client) plugin(t *testing.T) *plugin {
 func (c *client) driver(d *Driver) *Driver {
 	links := []bridge.Link{{Name: "virbr0", IsBridge: true}, {Name: "br-lan", IsBridge: true}}
 	d.around = around{
-		libvirt:  func(Libvirt) (libvirtHost, error) { return c.host, nil },
+		libvirt:  c.libvirt,
 		ports:    &c.ports,
 		shares:   &c.shares,
 		consoles: &c.consoles,

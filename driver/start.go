@@ -71,6 +71,7 @@ func (d *Driver) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.D
 		return nil, nil, err
 	}
 
+	d.endFormer(cfg)
 	if err := machines.store.EnsureFor(d.ctx, spec.Volumes()); err != nil {
 		return nil, nil, err
 	}
