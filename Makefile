@@ -31,8 +31,8 @@ IN_LAB := LAB_NAME=$(TEST_LAB) lab/lab run
 # The packages that are tested in a lab: with libvirt 11, those in which another
 # libvirt, QEMU or firewall makes a difference. hypervisor is the first in one lab and
 # the last in the other: its domains have the same names, and there is one cgroup tree.
-LAB_TESTS_9  := ./portmap ./bridge ./image ./share ./rbd ./storage ./systemd ./driver ./hypervisor
-LAB_TESTS_11 := ./hypervisor ./portmap ./bridge ./share
+LAB_TESTS_9  := ./portmap ./bridge ./dhcp ./image ./share ./rbd ./storage ./systemd ./driver ./hypervisor
+LAB_TESTS_11 := ./hypervisor ./portmap ./bridge ./dhcp ./share
 
 .PHONY: help go dev build package demo demo-down test setup lint docs unit package-test fresh lab-test lab-test-here e2e bench clean
 .DEFAULT_GOAL := dev

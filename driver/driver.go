@@ -118,10 +118,12 @@ func (d *Driver) SetConfig(c *base.Config) error {
 		consoles: d.around.consoles,
 		lan:      d.around.lan,
 		runtime:  d.around.runtime,
+		release:  d.around.release,
 		journals: make(map[string]remembered),
 		stats:    &sampler{read: host.Stats},
 	}
 	m.again = func(name string, end end, tell teller) { go d.removeLater(m, name, end, tell) }
+	m.warn = d.logger.Warn
 	d.machines = m
 	return nil
 }

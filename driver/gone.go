@@ -10,7 +10,8 @@ import (
 )
 
 // releaseGone releases what was reserved for a task's VM whose domain went while no
-// plugin ran, and with it the list of that.
+// plugin ran, and with it the list of that. A lease stays for as long as it lasts: nobody
+// has seen the end of the VM's QEMU, whose guest may have the address still.
 func (d *Driver) releaseGone(m *machines, name string, cfg *drivers.TaskConfig) {
 	if err := d.releaseDerived(m, cfg); err != nil {
 		d.logger.Warn("the domain of a VM is gone, and its addresses could not be released; virsh net-update may delete them",

@@ -290,6 +290,7 @@ func (c *client) driver(d *Driver) *Driver {
 		links:    func() ([]bridge.Link, error) { return links, nil },
 		rejoin:   c.taps.rejoin,
 		lan:      &c.lan,
+		release:  func(_ context.Context, l vm.Lease) error { return c.host.GiveBack(l) },
 		watch:    func(context.Context) <-chan struct{} { return c.changes },
 		runtime:  c.runtime,
 		stopping: func(context.Context) bool { return c.stopping.Load() },

@@ -8,6 +8,7 @@ import (
 
 	"nomad-driver-virt/bridge"
 	"nomad-driver-virt/console"
+	"nomad-driver-virt/dhcp"
 	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/portmap"
@@ -34,6 +35,7 @@ type libvirtHost interface {
 
 	Reserve(ctx context.Context, network, mac string, want netip.Addr) (addr netip.Addr, wait func() error, err error)
 	Release(ctx context.Context, network, mac string) error
+	Leases(ctx context.Context, network, mac string) ([]vm.Lease, error)
 }
 
 // domains are the VMs of a host, by name.
@@ -98,6 +100,7 @@ type around struct {
 	links    func() ([]bridge.Link, error)
 	rejoin   func(tap, bridge string) (bool, error)
 	lan      neighborhood
+	release  func(context.Context, vm.Lease) error // gives back what DHCP has leased
 	watch    func(context.Context) <-chan struct{} // tells of changes of the host's network
 	runtime  string                                // a directory below /run, which is in memory
 	stopping func(context.Context) bool            // whether the host is shutting down
@@ -114,6 +117,7 @@ func realHost() around {
 		links:    bridge.Links,
 		rejoin:   bridge.Rejoin,
 		lan:      onBridges{},
+		release:  dhcp.Release,
 		watch:    portmap.Watch,
 		runtime:  share.Root,
 		stopping: systemd.Stopping,

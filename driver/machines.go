@@ -31,6 +31,7 @@ type machines struct {
 	consoles consoles
 	lan      neighborhood
 	runtime  string // a directory of a file system in memory
+	release  func(context.Context, vm.Lease) error
 	stats    *sampler
 
 	removing turns.Turns // by the VM's name
@@ -40,6 +41,8 @@ type machines struct {
 
 	// again is told of a VM that could not be removed, to try it later.
 	again func(name string, end end, tell teller)
+	// warn logs what keeps nothing from going on.
+	warn func(message string, args ...any)
 }
 
 // teller is told of what a user wants to know.
@@ -199,7 +202,11 @@ func (m *machines) remove(ctx context.Context, name string, end end, tell teller
 	}
 	keep(m.removeLocal(name))
 	for _, i := range journal.Interfaces {
-		if i.Network == "" || i.Reserved {
+		if i.Network == "" {
+			continue
+		}
+		m.endLeases(ctx, name, i.Network, i.MAC)
+		if i.Reserved {
 			continue
 		}
 		keep(m.host.Release(ctx, i.Network, i.MAC))

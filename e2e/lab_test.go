@@ -176,6 +176,7 @@ func nothingLeft(t *testing.T, own ...string) {
 		for _, flags := range [][]string{nil, {"--inactive"}} {
 			keep("reservations", matching(virsh(t, append([]string{"net-dumpxml", "default"}, flags...)...), "<host "))
 		}
+		keep("leases", matching(virsh(t, "net-dhcp-leases", "default"), " 52:54:")) // as all hardware addresses of QEMU's begin
 		keep("rules", matching(command(t, "nft", "list", "ruleset"), "nomad"))
 		keep("rules", matching(command(t, "iptables-save"), "nomad"))
 		keep("rules", matching(command(t, "ip6tables-save"), "nomad"))

@@ -79,10 +79,11 @@ func TestMessagesOfAddresses(t *testing.T) {
 	n := network("192.168.122.2 - 192.168.122.3")
 	n.Gateway = netip.MustParsePrefix("192.168.122.1/24")
 	n.Hosts = []domxml.DHCPHost{{MAC: other, Addr: addr("192.168.122.2")}}
-	leases := map[netip.Addr]string{addr("192.168.122.3"): other}
+	leases := map[netip.Addr]string{addr("192.168.122.2"): other, addr("192.168.122.3"): "52:54:00:00:00:03"}
 	var all messages
 	_, err := chooseAddress(n, leases, own, netip.Addr{})
-	all.add(t, err, "`virsh net-edit default` has the range. Leases last an hour.")
+	all.add(t, err, "`virsh net-edit default` has the range. Leases last an hour; a VM's is given back when it is removed, "+
+		"and the agent's log says where that could not be done.")
 	all.add(t, mayHave(n, own, addr("192.168.122.2")), "`virsh net-dumpxml default` has the reservations.")
 	all.add(t, mayHave(n, own, addr("192.168.122.1")), "")
 	all.add(t, mayHave(n, other, addr("192.168.122.9")), "The job's `mac` and `address` do not agree with what somebody has reserved.")

@@ -305,8 +305,25 @@ func chooseAddress(n domxml.Network, leases map[netip.Addr]string, mac string, w
 			return addr, nil
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("all %d addresses of its DHCP range are taken; widen the range, "+
-		"or stop VMs that are not needed (virsh net-dhcp-leases %s lists them)", total, n.Name)
+	return netip.Addr{}, full(n, leases, total)
+}
+
+// full is the error where all addresses of a network are taken. What is leased and not
+// reserved is none of a VM of the driver's that there is.
+func full(n domxml.Network, leases map[netip.Addr]string, total uint64) error {
+	leased := 0
+	for addr := range leases {
+		isReserved := slices.ContainsFunc(n.Hosts, func(of domxml.DHCPHost) bool { return of.Addr == addr })
+		if inRanges(n.Ranges, addr) && !isReserved {
+			leased++
+		}
+	}
+	by := ""
+	if leased > 0 {
+		by = fmt.Sprintf(", %d of them by leases of VMs that have ended, or of machines that are not Nomad's", leased)
+	}
+	return fmt.Errorf("all %d addresses of its DHCP range are taken%s; widen the range, "+
+		"or stop VMs that are not needed (virsh net-dhcp-leases %s lists them)", total, by, n.Name)
 }
 
 // mayHave is the error where an address is kept for another. A lease is no reason: who

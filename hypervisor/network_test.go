@@ -121,6 +121,17 @@ func TestChooseAddressUsesTheWholeRange(t *testing.T) {
 	if err == nil || err.Error() != want {
 		t.Errorf("the error of a full range is\n%v, want\n%s", err, want)
 	}
+	n.Hosts = n.Hosts[2:]
+	leases := make(map[netip.Addr]string)
+	for addr := netip.MustParseAddr("10.0.0.1"); addr != netip.MustParseAddr("10.0.0.104"); addr = addr.Next() {
+		leases[addr] = theirs
+	}
+	delete(leases, n.Gateway.Addr())
+	_, err = chooseAddress(n, leases, ours, netip.Addr{})
+	const by = "all 11 addresses of its DHCP range are taken, 2 of them by leases of VMs that have ended, or of machines that are not Nomad's; "
+	if err == nil || !strings.HasPrefix(err.Error(), by) {
+		t.Errorf("the error of a range full of leases is\n%v, want\n%s…", err, by)
+	}
 }
 
 func TestAddressThatIsAskedForIsNobodyElses(t *testing.T) {

@@ -206,6 +206,15 @@ type Tap struct {
 	Bridge string // that it is to be on
 }
 
+// Lease is an address that DHCP has given to a guest for some time.
+type Lease struct {
+	MAC      string
+	Addr     netip.Addr
+	ClientID []byte     // as the guest has said it; empty: it has not
+	Server   netip.Addr // the host's address that DHCP is served at
+	Bridge   string     // of the host, that the guest is or was on
+}
+
 // Port is a port of the guest that the host publishes, for TCP and UDP.
 type Port struct {
 	Label string         // Nomad's port label

@@ -48,6 +48,7 @@ type Hypervisor interface {
 	RemoveVolume(ctx context.Context, v vm.Volume) error
 	Reserve(ctx context.Context, network, mac string, want netip.Addr) (addr netip.Addr, wait func() error, err error)
 	Release(ctx context.Context, network, mac string) error
+	Leases(ctx context.Context, network, mac string) ([]vm.Lease, error)
 	Facts(ctx context.Context, arch, machine string) (hypervisor.Facts, error)
 }
 

@@ -99,6 +99,11 @@ func testAddresses(t *testing.T, s Subject) {
 	_, _, err := s.Reserve(bounded(t), "contract-none", one, netip.Addr{})
 	mustFail(t, "an address of a network that there is not", err)
 	must(t, s.Release(bounded(t), "contract-none", one))
+	for _, network := range []string{s.Network, "contract-none"} {
+		if leases, err := s.Leases(bounded(t), network, one); err != nil || len(leases) != 0 {
+			t.Errorf("in network %s, nobody has asked for an address, and is leased %v, %v", network, leases, err)
+		}
+	}
 }
 
 // mustTellReserved tells whether the facts have what is reserved for a hardware address.

@@ -6,7 +6,9 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
+	"nomad-driver-virt/domxml"
 	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/vm"
 )
@@ -69,6 +71,20 @@ func (m *Memory) Address(name string, addresses map[string][]netip.Addr) error {
 	return m.hand(name, func(d *domain) { d.addresses = addresses })
 }
 
+// GiveBack ends a lease, as a DHCP server does that is told to. While a VM has it that
+// executes, this fails: its guest would take the lease anew.
+func (m *Memory) GiveBack(l vm.Lease) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, d := range m.domains {
+		if d.executes && slices.ContainsFunc(d.interfaces, func(i domxml.Interface) bool { return strings.EqualFold(i.MAC, l.MAC) }) {
+			return fmt.Errorf("VM %s has the lease of %s, and executes", name, l.Addr)
+		}
+	}
+	maps.DeleteFunc(m.leased, func(of reservation, addr netip.Addr) bool { return strings.EqualFold(of.mac, l.MAC) && addr == l.Addr })
+	return nil
+}
+
 // Edit is another hand's change of what is written of a VM, whether it executes or not.
 func (m *Memory) Edit(name, metadata string) error {
 	return m.on("Edit", name, func(d *domain) error {
@@ -89,7 +105,7 @@ func (m *Memory) hand(name string, do func(*domain)) error {
 	return nil
 }
 
-// Left lists what there is: domains by their names, reservations by their
+// Left lists what there is: domains by their names, reservations and leases by their
 // hardware addresses.
 func (m *Memory) Left() []string {
 	m.mu.Lock()
@@ -97,6 +113,9 @@ func (m *Memory) Left() []string {
 	all := slices.Sorted(maps.Keys(m.domains))
 	for of := range m.reserved {
 		all = append(all, of.mac)
+	}
+	for of := range m.leased {
+		all = append(all, "lease of "+of.mac)
 	}
 	return all
 }

@@ -140,6 +140,31 @@ func (m *Memory) Release(_ context.Context, network, mac string) error {
 	return nil
 }
 
+// Leases are those of guests that have run, until GiveBack ends them.
+func (m *Memory) Leases(_ context.Context, network, mac string) ([]vm.Lease, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.refusal("Leases"); err != nil {
+		return nil, fmt.Errorf("listing leases of network %s: %w", network, err)
+	}
+	addr, is := m.leased[reservation{network, strings.ToLower(mac)}]
+	if !is {
+		return nil, nil
+	}
+	return []vm.Lease{{MAC: mac, Addr: addr, Server: Network.Gateway.Addr(), Bridge: Network.Bridge}}, nil
+}
+
+// lease has the guest of a VM have what is reserved for it.
+func (m *Memory) lease(d *domain) {
+	for _, i := range d.interfaces {
+		for of, addr := range m.reserved {
+			if strings.EqualFold(of.mac, i.MAC) {
+				m.leased[of] = addr
+			}
+		}
+	}
+}
+
 // EnsureDirectoryPool makes the directory of a pool that it does not know.
 func (m *Memory) EnsureDirectoryPool(_ context.Context, name, path string) error {
 	known, err := m.pool(name, filepath.Clean(path))

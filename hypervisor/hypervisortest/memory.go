@@ -31,6 +31,7 @@ type Memory struct {
 	watches  map[chan<- struct{}]string // who waits for news of which domain
 	pools    map[string]string          // directories, by name
 	reserved map[reservation]netip.Addr // by network and hardware address
+	leased   map[reservation]netip.Addr // the same
 }
 
 // NewMemory returns a hypervisor without VMs and pools. It has one network,
@@ -43,6 +44,7 @@ func NewMemory() *Memory {
 		watches:  make(map[chan<- struct{}]string),
 		pools:    make(map[string]string),
 		reserved: make(map[reservation]netip.Addr),
+		leased:   make(map[reservation]netip.Addr),
 	}
 }
 
@@ -262,6 +264,7 @@ func (m *Memory) Resume(_ context.Context, name string) error {
 			return fmt.Errorf("resuming domain %s: it is not paused", name)
 		}
 		d.guest, d.diskError = hypervisor.GuestRuns, hypervisor.DiskError{}
+		m.lease(d)
 		m.wake(name)
 		return nil
 	})
