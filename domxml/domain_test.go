@@ -91,7 +91,7 @@ func everything() *vm.Spec {
 		},
 		vm.Interface{Device: "eth0", Mode: "private", MAC: "52:54:00:12:34:58"},
 		vm.Interface{
-			Bridge: "virbr7", Network: "lab", MAC: "52:54:00:12:34:59", Reserved: true,
+			Bridge: "virbr7", Network: "lab", MAC: "52:54:00:12:34:59", Reserved: true, Isolated: true,
 			Filter: vm.Filter{Name: "clean-traffic", DHCPServer: netip.MustParseAddr("192.168.7.1")},
 		},
 		vm.Interface{
@@ -223,7 +223,7 @@ func journalOf(s *vm.Spec) Journal {
 	for _, i := range s.Interfaces {
 		j.Interfaces = append(j.Interfaces, vm.Interface{
 			Network: i.Network, MAC: i.MAC, Bridge: i.Bridge, Address: i.Address, Address6: i.Address6, Ports: i.Ports,
-			Reserved: i.Reserved,
+			Reserved: i.Reserved, Isolated: i.Isolated,
 		})
 	}
 	return j

@@ -83,8 +83,9 @@ type metadataInterface struct {
 	// Address6 is the one of IPv6.
 	Address6 string `xml:"address6,attr,omitempty"`
 	// Kept is a reservation that is not this VM's.
-	Kept  bool           `xml:"kept,attr,omitempty"`
-	Ports []metadataPort `xml:"port"`
+	Kept     bool           `xml:"kept,attr,omitempty"`
+	Isolated bool           `xml:"isolated,attr,omitempty"`
+	Ports    []metadataPort `xml:"port"`
 }
 
 type metadataPort struct {
@@ -96,7 +97,7 @@ type metadataPort struct {
 }
 
 func marshalInterface(i vm.Interface) metadataInterface {
-	m := metadataInterface{Network: i.Network, MAC: i.MAC, Bridge: i.Bridge, Kept: i.Reserved}
+	m := metadataInterface{Network: i.Network, MAC: i.MAC, Bridge: i.Bridge, Kept: i.Reserved, Isolated: i.Isolated}
 	if i.Address.IsValid() {
 		m.Address = i.Address.String()
 	}
@@ -110,7 +111,7 @@ func marshalInterface(i vm.Interface) metadataInterface {
 }
 
 func (m metadataInterface) vmInterface() (vm.Interface, error) {
-	i := vm.Interface{Network: m.Network, MAC: m.MAC, Bridge: m.Bridge, Reserved: m.Kept}
+	i := vm.Interface{Network: m.Network, MAC: m.MAC, Bridge: m.Bridge, Reserved: m.Kept, Isolated: m.Isolated}
 	var err error
 	if m.Address != "" {
 		if i.Address, err = netip.ParsePrefix(m.Address); err != nil {

@@ -112,7 +112,7 @@ func mounting(mounts ...mount) func(*request) {
 
 func network(name, on, first, last string) domxml.Network {
 	gateway := netip.MustParseAddr(first).Prev()
-	return domxml.Network{Name: name, Bridge: on, Gateway: netip.PrefixFrom(gateway, 24), Ranges: []domxml.AddressRange{
+	return domxml.Network{Name: name, Bridge: on, Gateway: netip.PrefixFrom(gateway, 24), LeadsOut: true, Ranges: []domxml.AddressRange{
 		{First: netip.MustParseAddr(first), Last: netip.MustParseAddr(last)},
 	}}
 }

@@ -107,7 +107,7 @@ func isOfTheWorld(ipv4 netip.Addr) bool {
 // for each version of IP.
 func publicationsOf(name string, i vm.Interface, ipv4 netip.Addr) (all []vm.Publication) {
 	for _, guest := range []netip.Addr{ipv4, i.Address6.Addr()} {
-		p := vm.Publication{VM: name, Bridge: i.Bridge, Guest: guest}
+		p := vm.Publication{VM: name, Bridge: i.Bridge, Guest: guest, Isolated: i.Isolated}
 		for _, port := range i.Ports {
 			if guest.IsValid() && port.Host.Addr().Is4() == guest.Is4() {
 				p.Ports = append(p.Ports, port)

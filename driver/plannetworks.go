@@ -100,8 +100,9 @@ func planBridge(r request, path string, b Bridge, taken []string, p *problems) v
 }
 
 // planInNetwork has DHCP of a network, if it has any, give the interface its address,
-// or give it to no other.
+// or give it to no other, and notes whether the network leads out.
 func planInNetwork(path string, n domxml.Network, i *vm.Interface, p *problems) {
+	i.Isolated = !n.LeadsOut
 	reachable := []netip.Prefix{n.Gateway}
 	if len(n.Ranges) > 0 {
 		i.Network = n.Name

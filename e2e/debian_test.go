@@ -53,7 +53,7 @@ ip -6 route show default > route6
 `
 
 func TestGuestIsWhatTheJobSays(t *testing.T) {
-	startDualNetwork(t)
+	startNetwork(t, "dual", dualNetwork)
 	goodbyes := listen(t)
 	userData := `#cloud-config
 timezone: Europe/Berlin

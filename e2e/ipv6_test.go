@@ -26,17 +26,26 @@ const dualNetwork = `<network>
   <ip family='ipv6' address='fd42::1' prefix='64'/>
 </network>`
 
-func startDualNetwork(t *testing.T) {
+// startNetwork has libvirt run a network until the test ends.
+func startNetwork(t *testing.T, name, document string) {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "dual.xml")
-	if err := os.WriteFile(file, []byte(dualNetwork), 0o600); err != nil {
+	file := filepath.Join(t.TempDir(), name+".xml")
+	if err := os.WriteFile(file, []byte(document), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	virsh(t, "net-create", file)
-	t.Cleanup(func() { _, _ = try("virsh", "-c", "qemu:///system", "net-destroy", "dual") })
+	t.Cleanup(func() { _, _ = try("virsh", "-c", "qemu:///system", "net-destroy", name) })
 }
 
-// A page and a datagram that tell who asks, of one guest, and another guest that asks.
+// tellWhoAsks has the small guest tell who asks, by a page and by a datagram.
+var tellWhoAsks = append([]string{
+	`mkdir -p /run/www/cgi-bin`,
+	`printf '#!/bin/sh\necho Content-Type: text/plain; echo; echo $REMOTE_ADDR\n' > /run/www/cgi-bin/who`,
+	`chmod +x /run/www/cgi-bin/who`,
+	`/init answer-udp 8000 &`,
+}, serveShell...)
+
+// A guest that tells who asks, and another guest that asks.
 func dualJob() string {
 	task := func(name, cmds, ports string) string {
 		return fmt.Sprintf(`
@@ -70,12 +79,6 @@ func dualJob() string {
 		}
 		return strings.Join(all, ", ")
 	}
-	server := append([]string{
-		`mkdir -p /run/www/cgi-bin`,
-		`printf '#!/bin/sh\necho Content-Type: text/plain; echo; echo $REMOTE_ADDR\n' > /run/www/cgi-bin/who`,
-		`chmod +x /run/www/cgi-bin/who`,
-		`/init answer-udp 8000 &`,
-	}, serveShell...)
 	return `job "dual" {
 		group "group" {
 			restart {
@@ -94,13 +97,13 @@ func dualJob() string {
 				port "client" {
 					to = 8000
 				}
-			}` + task("server", quoted(server), `"http", "six"`) + task("client", quoted(serveShell), `"client"`) + `
+			}` + task("server", quoted(tellWhoAsks), `"http", "six"`) + task("client", quoted(serveShell), `"client"`) + `
 		}
 	}`
 }
 
 func TestPortsOfBothVersionsOfIP(t *testing.T) {
-	startDualNetwork(t)
+	startNetwork(t, "dual", dualNetwork)
 	j := submit(t, "dual", dualJob())
 	a := j.waitRunning()
 	client := shell{t, a.url(t, "client", "/cgi-bin/sh")}

@@ -29,6 +29,8 @@ type target struct {
 	Bridge string         // that the guest is on
 	Guest  netip.AddrPort // none, of what is wanted: what is published is left as it is
 	Beside bool           // it gives way to other VMs
+	// Isolated tells that the guest can answer nobody but those on its bridge.
+	Isolated bool
 }
 
 // published is what is published: on the host, or by one VM of it.
@@ -65,6 +67,8 @@ func (p published) add(of vm.Publication) error {
 			Bridge: of.Bridge,
 			Guest:  netip.AddrPortFrom(of.Guest.Unmap(), q.Guest),
 			Beside: q.Beside,
+
+			Isolated: of.Isolated,
 		}
 		if of.AsItIs {
 			t.Guest = netip.AddrPort{}
@@ -232,19 +236,24 @@ func (p published) ports() []port {
 
 // bridges returns the bridges that published ports lead to, in order.
 func (p published) bridges() []string {
-	return p.bridgesWhere(func(port) bool { return true })
+	return p.bridgesWhere(func(port, target) bool { return true })
 }
 
 // loopbackBridges returns the bridges that ports of loopback addresses lead to,
 // in order.
 func (p published) loopbackBridges() []string {
-	return p.bridgesWhere(func(k port) bool { return k.Host.Addr().IsLoopback() })
+	return p.bridgesWhere(func(k port, _ target) bool { return k.Host.Addr().IsLoopback() })
 }
 
-func (p published) bridgesWhere(keep func(port) bool) []string {
+// isolatedBridges returns the bridges that lead nowhere, in order.
+func (p published) isolatedBridges() []string {
+	return p.bridgesWhere(func(_ port, t target) bool { return t.Isolated })
+}
+
+func (p published) bridgesWhere(keep func(port, target) bool) []string {
 	names := map[string]bool{}
 	for k, t := range p {
-		if keep(k) {
+		if keep(k, t) {
 			names[t.Bridge] = true
 		}
 	}
@@ -254,7 +263,8 @@ func (p published) bridgesWhere(keep func(port) bool) []string {
 // sameRules tells whether the rules for these ports are those for others.
 func (p published) sameRules(others published) bool {
 	return len(p) > 0 && len(others) > 0 &&
-		slices.Equal(p.bridges(), others.bridges()) && slices.Equal(p.loopbackBridges(), others.loopbackBridges())
+		slices.Equal(p.bridges(), others.bridges()) && slices.Equal(p.loopbackBridges(), others.loopbackBridges()) &&
+		slices.Equal(p.isolatedBridges(), others.isolatedBridges())
 }
 
 // missing returns what is in a and not in b.
@@ -268,14 +278,22 @@ const maxComment = 127
 // beside is how a comment says that the port gives way. A label has no space.
 const beside = " too"
 
-// comment is what an element says of its owner: "VM LABEL on BRIDGE", or "VM LABEL
-// too on BRIDGE".
+// isolated is how a comment says that the guest can answer nobody but those on its
+// bridge. The name of a bridge has no space.
+const isolated = " alone"
+
+// comment is what an element says of its owner: "VM LABEL on BRIDGE", "VM LABEL too on
+// BRIDGE", or either of them with " alone" behind.
 func (t target) comment() string {
 	label := t.Label
 	if t.Beside {
 		label += beside
 	}
-	return t.VM + " " + label + " on " + t.Bridge
+	comment := t.VM + " " + label + " on " + t.Bridge
+	if t.Isolated {
+		comment += isolated
+	}
+	return comment
 }
 
 // parseComment reads back what a comment says.
@@ -286,7 +304,8 @@ func parseComment(s string) (t target, ok bool) {
 		return target{}, false
 	}
 	label, isBeside := strings.CutSuffix(rest[:i], beside)
-	return target{VM: name, Label: label, Bridge: rest[i+len(" on "):], Beside: isBeside}, true
+	bridge, isIsolated := strings.CutSuffix(rest[i+len(" on "):], isolated)
+	return target{VM: name, Label: label, Bridge: bridge, Beside: isBeside, Isolated: isIsolated}, true
 }
 
 // shortLabel makes a label fit for the comment: plain characters, and cut to what

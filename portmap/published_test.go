@@ -170,6 +170,8 @@ func TestCommentTellsVMLabelAndBridge(t *testing.T) {
 	}{
 		{target{VM: "web-5a6e215e", Bridge: "virbr0"}, "http", "web-5a6e215e http on virbr0"},
 		{target{VM: "web-5a6e215e", Bridge: "virbr0", Beside: true}, "http", "web-5a6e215e http too on virbr0"},
+		{target{VM: "web-5a6e215e", Bridge: "virbr0", Isolated: true}, "http", "web-5a6e215e http on virbr0 alone"},
+		{target{VM: "web-5a6e215e", Bridge: "alone", Beside: true, Isolated: true}, "alone", "web-5a6e215e alone too on alone alone"},
 		{target{VM: "web-5a6e215e", Bridge: "virbr0"}, "", "web-5a6e215e  on virbr0"},
 		{target{VM: "web-5a6e215e", Bridge: "virbr0"}, "on on", "web-5a6e215e on_on on virbr0"},
 		{target{VM: "web-5a6e215e", Bridge: "virbr0"}, "a too", "web-5a6e215e a_too on virbr0"},

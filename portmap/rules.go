@@ -66,6 +66,7 @@ func transaction(remove, add, after published) string {
 	err := rules.Execute(&b, map[string]any{
 		"Bridges":         after.bridges(),
 		"LoopbackBridges": after.loopbackBridges(),
+		"IsolatedBridges": after.isolatedBridges(),
 		"Changes":         slices.Concat(changes("delete", remove, port.String), changes("create", add, add.element)),
 	})
 	if err != nil {
@@ -89,6 +90,9 @@ const deleteTable = "add table inet " + tableName + "\ndelete table inet " + tab
 // bridge. Replies would go to them past the host. It is told in prerouting, because in
 // postrouting the interface that a packet came in by is not known while
 // br_netfilter has bridged packets go through these chains.
+//
+// A guest on a bridge that leads nowhere has no way back to who is not on it: whoever asks
+// it, the host itself too, is masqueraded.
 //
 // A loopback address is never translated in prerouting: what arrives there for
 // 127.0.0.1 came over a wire, and reaches nothing that listens on the host
@@ -142,6 +146,9 @@ table inet %[1]s {
 		ct mark & %#[2]x == 0 return
 		ip saddr 127.0.0.0/8 masquerade
 		ct mark & %#[4]x != 0 masquerade
+{{- range .IsolatedBridges}}
+		oifname "{{.}}" masquerade
+{{- end}}
 	}
 }
 {{- range .Changes}}

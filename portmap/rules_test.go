@@ -26,6 +26,9 @@ func TestTransactions(t *testing.T) {
 		Ports: []vm.Port{{Label: "http", Host: netip.MustParseAddrPort("[fd99::2]:8080"), Guest: 80, Beside: true}},
 	}
 	both := web.with(nil, mustPublish(t, six))
+	alone := dbPort()
+	alone.Isolated = true
+	isolated := mustPublish(t, alone)
 
 	for _, c := range []struct {
 		golden             string
@@ -38,6 +41,7 @@ func TestTransactions(t *testing.T) {
 		{"withdraw", web, none, db},
 		{"last", db, none, none},
 		{"ipv6", db, both, both},
+		{"isolated", none, isolated, isolated.with(nil, both)},
 	} {
 		t.Run(c.golden, func(t *testing.T) {
 			golden(t, c.golden+".nft", transaction(c.remove, c.add, c.after))

@@ -172,6 +172,9 @@ type Interface struct {
 	Ports   []Port
 	// Reserved tells that somebody else has reserved an address for MAC: it stays.
 	Reserved bool
+	// Isolated tells that the bridge's network leads nowhere: the guest reaches who is on
+	// the bridge, and has no way to others.
+	Isolated bool
 
 	// Device is the host's network device that a macvtap device of this Mode is
 	// made on; "": none.
@@ -235,6 +238,8 @@ type Publication struct {
 	// Found tells that the guest was found to have the address. Otherwise it was given it,
 	// and it is to be no other VM's.
 	Found bool
+	// Isolated tells that the guest can answer nobody but those on its bridge.
+	Isolated bool
 	// AsItIs leaves what the VM publishes at these addresses of the host as it is: it is
 	// not known where it is to lead, and Guest says nothing.
 	AsItIs bool

@@ -41,9 +41,10 @@ func (m *Memory) Versions(ctx context.Context) (ofLibvirt, ofQEMU hypervisor.Ver
 
 // Network is the one that a hypervisor in memory has.
 var Network = domxml.Network{
-	Name:    "default",
-	Bridge:  "virbr0",
-	Gateway: netip.MustParsePrefix("192.168.122.1/24"),
+	Name:     "default",
+	Bridge:   "virbr0",
+	Gateway:  netip.MustParsePrefix("192.168.122.1/24"),
+	LeadsOut: true,
 	Ranges: []domxml.AddressRange{{
 		First: netip.MustParseAddr("192.168.122.2"),
 		Last:  netip.MustParseAddr("192.168.122.254"),
