@@ -244,7 +244,7 @@ func TestBrokenHosts(t *testing.T) {
 		{"a kernel without nftables", func(_ *Settings, f *Facts) { f.Firewall.NFT = errNot }, Problem, "firewall", "it is not there", "modprobe nf_tables"},
 		{"route_localnet for all", func(_ *Settings, f *Facts) { f.Kernel.RouteLocalnet = true }, Warning, "route_localnet", "127.0.0.1", "route_localnet=0"},
 		{"settings that are read-only", func(_ *Settings, f *Facts) { f.Kernel.Sysctl = errNot }, Problem, "route_localnet", "loopback addresses cannot", "/proc/sys"},
-		{"no forwarding", func(_ *Settings, f *Facts) { f.Kernel.Forwarding = false }, Warning, "forwarding", "on the host alone", "ip_forward=1"},
+		{"no forwarding", func(_ *Settings, f *Facts) { f.Kernel.Forwarding = false }, Warning, "forwarding", "with ports on other addresses", "ip_forward=1"},
 		{"no control groups", func(_ *Settings, f *Facts) { f.Kernel.Cgroups = 0 }, Warning, "cgroups", "there are none", "mount"},
 		{"no shares of CPUs", func(_ *Settings, f *Facts) { f.Kernel.Shares = false }, Warning, "cgroups", "without the controller cpu", "cgroup_disable"},
 		{"no systemd", func(_ *Settings, f *Facts) { f.Guests.Err = errNot }, Warning, "host's shutdown", "is not known: it is", "libvirt-guests"},

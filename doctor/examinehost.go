@@ -158,7 +158,8 @@ func (a *findings) kernel(f Facts) {
 		a.ok("forwarding", "the host forwards packets to guests")
 	} else {
 		a.warn("forwarding", "sysctl -w net.ipv4.ip_forward=1",
-			"is off: published ports answer on the host alone, and guests do not reach the world; libvirt turns it on with a NAT network")
+			"is off: a VM with ports on other addresses than 127.0.0.1 does not start, and guests do not reach the world; "+
+				"libvirt turns it on with a NAT network")
 	}
 	switch {
 	case k.Cgroups == 0:

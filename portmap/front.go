@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -30,15 +32,38 @@ const comment = "nomad-driver-virt: published ports"
 // family is a version of IP.
 type family struct {
 	name     string
-	has      func(netip.Addr) bool
-	forwards func() error // tells why the host forwards none of it
+	has      func(netip.Addr) bool // tells whether it is forwarded what comes to a host's address
+	forwards func() error          // tells why the host forwards none of it
 	fronts   []front
 }
 
 var families = []family{
-	// libvirt turns forwarding of IPv4 on for each network that needs it.
-	{"IPv4", netip.Addr.Is4, func() error { return nil }, []front{iptablesFront{"iptables"}, nftablesFront{"ip"}}},
+	{"IPv4", isForwardedIPv4, forwardsIPv4, []front{iptablesFront{"iptables"}, nftablesFront{"ip"}}},
 	{"IPv6", netip.Addr.Is6, forwardsIPv6, []front{iptablesFront{"ip6tables"}, nftablesFront{"ip6"}}},
+}
+
+// isForwardedIPv4 leaves out loopback addresses: what is for them comes from the host
+// itself, which sends it, and forwards nothing.
+func isForwardedIPv4(a netip.Addr) bool { return a.Is4() && !a.IsLoopback() }
+
+// forwardsIPv4 is an error where the host forwards no IPv4, and what is published would
+// answer nobody but the host. Devices may differ from what is set for all of them.
+func forwardsIPv4() error {
+	settings, err := filepath.Glob("/proc/sys/net/ipv4/conf/*/forwarding")
+	if err != nil {
+		return err // of the pattern
+	}
+	for _, setting := range settings {
+		if setting == "/proc/sys/net/ipv4/conf/default/forwarding" {
+			continue // of devices that are still to come
+		}
+		value, err := os.ReadFile(setting)
+		if err == nil && strings.TrimSpace(string(value)) != "0" {
+			return nil
+		} // otherwise the device has gone
+	}
+	return fmt.Errorf("the host forwards no IPv4, which libvirt turns on when it starts a network with forwarding: " +
+		"sysctl -w net.ipv4.ip_forward=1 (and in /etc/sysctl.d, lest sysctl --system turns it off)")
 }
 
 // open lets connections to published ports in wherever they might be rejected. It is

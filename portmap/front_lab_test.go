@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"nomad-driver-virt/vm"
 )
 
 // What libvirt's nftables back end does for a NAT network: its chains once, and
@@ -187,4 +189,28 @@ func TestRulesOfAnAdministrators(t *testing.T) {
 	must(t, "nft add rule inet strict forward '"+accept+"'")
 	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
 	must(t, "nft delete table inet strict")
+}
+
+func TestHostThatForwardsNoIPv4IsTold(t *testing.T) {
+	const forwarding, advice = "/proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward=1"
+	table := newTable(t, "web", "inside")
+	web, inside := publication("web", "one", "10.99.0.2:20000"), publication("inside", "two", "127.0.0.1:20001")
+	must(t, "echo 0 >"+forwarding)
+	defer must(t, "echo 1 >"+forwarding)
+	mustTell(t, publish(t, table, web), advice)
+	mustRefuse(t, "", "10.99.0.2:20000")
+	mustDo(t, publish(t, table, inside)) // of which nothing is forwarded
+	mustAnswer(t, "", "127.0.0.1:20001", "two 192.168.122.1")
+	must(t, "echo 1 >/proc/sys/net/ipv4/conf/uplink/forwarding; echo 1 >/proc/sys/net/ipv4/conf/virbr0/forwarding")
+	mustDo(t, publish(t, table, web)) // where devices forward that nobody has told all to
+	mustAnswer(t, "far", "10.99.0.2:20000", "one 10.99.0.1")
+
+	must(t, "echo 1 >"+forwarding+"; echo 0 >"+forwarding) // of all devices
+	restored, err := table.Restore(t.Context(), func() []vm.Publication { return []vm.Publication{web, inside} }, nobody)
+	mustTell(t, err, advice)
+	if restored != nil {
+		t.Errorf("%v were put right, and nothing was wrong with the rules", restored)
+	}
+	mustAnswer(t, "", "10.99.0.2:20000", "one 10.99.0.2")
+	mustAnswer(t, "", "127.0.0.1:20001", "two 192.168.122.1")
 }

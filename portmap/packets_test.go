@@ -62,7 +62,8 @@ func TestWhatIsNotPublishedStaysBlocked(t *testing.T) {
 
 func TestLoopbackIsNotReachedOverAWire(t *testing.T) {
 	table := newTable(t, "web")
-	mustDo(t, publish(t, table, publication("web", "one", "127.0.0.1:20000")))
+	// The second has libvirt let through what the first is not to translate.
+	mustDo(t, publish(t, table, publication("web", "one", "127.0.0.1:20000", "10.99.0.2:20001")))
 
 	mustBeSilent(t, "evil", "127.0.0.1:5000")  // a service of the host's
 	mustBeSilent(t, "evil", "127.0.0.1:20000") // the published port
