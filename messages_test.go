@@ -77,6 +77,7 @@ var explained = map[string]string{
 	"by 9p the guest would miss":                     "See [directories of the allocation](apparmor.md#directories-of-the-allocation). `doctor` tells how it is on a host.",
 	"no host and port":                               "A monitor of a Ceph pool is to be `address:port`; `storage_pools` of the plugin's configuration names them.",
 	"it was not done within …":                       "A program that publishes ports (`nft`, `iptables`) hangs, or the host is overloaded.",
+	"somebody has stopped it meanwhile":              "The task's libvirt network, which ran a moment before.",
 	"the note cannot be read":                        "In the agent's log: somebody has edited the domain's metadata. The guest's address is looked for anew.",
 	"the VM is gone":                                 "It was removed while its guest's address was looked for. Nothing is to be done.",
 	"… is not supported by this driver; leave":       "Said by `validate` of a group's `network` block. `mode = \"bridge\"` and others make a network namespace for processes, which no VM is in: it has interfaces of its own.",

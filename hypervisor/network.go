@@ -70,9 +70,12 @@ func (h *Host) Reserve(ctx context.Context, network, mac string, want netip.Addr
 		if err != nil {
 			return netip.Addr{}, err
 		}
-		known, _, err := inEither(c, n)
+		known, runs, err := inEither(c, n)
 		if err != nil {
 			return netip.Addr{}, err
+		}
+		if !runs {
+			return netip.Addr{}, fmt.Errorf("somebody has stopped it meanwhile; virsh net-start %s starts it", network)
 		}
 		known.Hosts = append(promised, known.Hosts...)
 		leases, _, err := c.NetworkGetDhcpLeases(n, nil, 1, 0)

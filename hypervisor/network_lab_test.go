@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -82,6 +84,18 @@ func TestReserveInAnUnknownNetwork(t *testing.T) {
 	_, err := reserve(t, h, "hyp-none", "52:54:00:77:00:01")
 	mustSay(t, err, "an address in network hyp-none", "not found")
 	must(t, h.Release(t.Context(), "hyp-none", "52:54:00:77:00:01"))
+}
+
+// A network that ran when the VM was planned.
+func TestReserveInANetworkThatWasStopped(t *testing.T) {
+	h := connected(t, system)
+	file := filepath.Join(t.TempDir(), "network.xml")
+	must(t, os.WriteFile(file, []byte("<network><name>hyp-stopped</name><bridge name='virbr-hyp'/>"+
+		"<ip address='10.92.0.1' netmask='255.255.255.0'><dhcp><range start='10.92.0.2' end='10.92.0.9'/></dhcp></ip></network>"), 0o600))
+	virsh(t, "net-define", file)
+	t.Cleanup(func() { virsh(t, "net-undefine", "hyp-stopped") })
+	_, err := reserve(t, h, "hyp-stopped", "52:54:00:77:00:01")
+	mustSay(t, err, "choosing an address in network hyp-stopped: ", "somebody has stopped it", "virsh net-start hyp-stopped")
 }
 
 func TestNetworkFilterThatIsNotThere(t *testing.T) {
