@@ -72,7 +72,7 @@ var explained = map[string]string{
 	"VM … is gone":                                   "It ended while no plugin ran; what follows is all that is known. Nomad starts the task anew, as its `restart` says.",
 	"qemu-img was stopped":                           "So that a hostile image does not use up the host.",
 	"too many guests' agents are being asked":        "The power button is pressed meanwhile.",
-	"Nomad gave port … the address":                  "The client's `host_network` of that port is of `::1`, or of one link (`fe80::`), from where Linux forwards to no other machine.",
+	"Nomad gave port … the address":                  "The client's `host_network` of that port is of `::1`, or of one link (`fe80::`), from where Linux forwards to no other machine; or it is no address of one machine, as `0.0.0.0`.",
 	"VM … was destroyed, and libvirt still":          "QEMU does not end, as when its storage does not answer. `virsh list` shows the VM; `virsh destroy VM` ends it once that answers.",
 	"by 9p the guest would miss":                     "See [directories of the allocation](apparmor.md#directories-of-the-allocation). `doctor` tells how it is on a host.",
 	"no host and port":                               "A monitor of a Ceph pool is to be `address:port`; `storage_pools` of the plugin's configuration names them.",

@@ -46,6 +46,7 @@ func Rejoin(tap, bridge string) (bool, error) {
 type Link struct {
 	Name     string
 	IsBridge bool
+	Bridge   string       // that it is a port of; "": none
 	Addrs    []netip.Addr // those that others may know it by
 }
 
@@ -66,8 +67,14 @@ func Links() ([]Link, error) {
 		if i.Flags&net.FlagLoopback != 0 {
 			continue
 		}
-		_, err := os.Stat(filepath.Join("/sys/class/net", i.Name, "bridge"))
-		links = append(links, Link{Name: i.Name, IsBridge: err == nil, Addrs: addrs[i.Index]})
+		link := Link{Name: i.Name, Addrs: addrs[i.Index]}
+		if _, err := os.Stat(filepath.Join("/sys/class/net", i.Name, "bridge")); err == nil {
+			link.IsBridge = true
+		}
+		if of, err := os.Readlink(filepath.Join("/sys/class/net", i.Name, "brport", "bridge")); err == nil {
+			link.Bridge = filepath.Base(of)
+		}
+		links = append(links, link)
 	}
 	return links, nil
 }

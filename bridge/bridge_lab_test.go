@@ -74,6 +74,7 @@ func TestRejoin(t *testing.T) {
 
 func TestLinks(t *testing.T) {
 	newLinks(t)
+	ip(t, "link set tap-b master br-b")
 	ip(t, "address add 10.1.2.3/24 dev br-a")
 	ip(t, "address add 10.1.2.4/24 dev br-a") // which Linux calls secondary
 	ip(t, "address add fd42::1/64 dev br-a nodad")
@@ -84,7 +85,7 @@ func TestLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	addrs := []netip.Addr{netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("10.1.2.4"), netip.MustParseAddr("fd42::1")}
-	for _, want := range []Link{{"br-a", true, addrs}, {"tap-a", false, nil}} {
+	for _, want := range []Link{{"br-a", true, "", addrs}, {"tap-a", false, "", nil}, {"tap-b", false, "br-b", nil}} {
 		isWanted := func(l Link) bool { return reflect.DeepEqual(l, want) }
 		if !slices.ContainsFunc(links, isWanted) {
 			t.Errorf("the links are %v, want %v among them", links, want)

@@ -112,6 +112,8 @@ var taskMessages = []taskMessage{
 	{config: `network_interface { bridge {} } ` + oneDisk},
 	{config: oneDisk, change: func(r *request) { r.nomad.Resources.Ports = nomadTask().Resources.Ports }},
 	{config: `network_interface { macvtap { device = "eth0" } } ` + oneDisk, change: func(r *request) { r.config.NWFilter = "clean-traffic" }},
+	{config: `network_interface { macvtap { device = "eth0" } } ` + oneDisk, change: withPortOf("eth0", "br-lan"),
+		why: "The guest is on the same network there. libvirt would refuse it when the disks are made."},
 	{config: `network_interface { bridge { name = "virbr0" ports = ["http", "http"] } } ` + oneDisk},
 	{config: `network_interface { bridge { name = "virbr0" ports = ["http"] } }
 		network_interface { bridge { name = "virbr7" ports = ["http"] } } ` + oneDisk},

@@ -153,20 +153,6 @@ func TestGuestsHaveOneWayOutByIPv6(t *testing.T) {
 	}
 }
 
-func TestPortsOfTheLoopbackOfIPv6AreRefused(t *testing.T) {
-	r := onDualNetwork(t, `ports = ["http6"]`)
-	for k, m := range *r.nomad.Resources.Ports {
-		if m.Label == "http6" {
-			(*r.nomad.Resources.Ports)[k].HostIP = "::1"
-		}
-	}
-	const want = `config.network_interface[0].bridge.ports[0]: Nomad gave port "http6" the address "::1", ` +
-		"and no port of a VM can be published there: take a host_network of other addresses"
-	if _, p := plan(r); strings.Join(p, "\n") != want {
-		t.Errorf("the problems are\n%s\nwant\n%s", strings.Join(p, "\n"), want)
-	}
-}
-
 func TestPublicationsAreOfOneVersionEach(t *testing.T) {
 	ipv4 := vm.Port{Label: "http", Host: netip.MustParseAddrPort("192.0.2.10:80"), Guest: 8000}
 	ipv6 := vm.Port{Label: "http", Host: netip.MustParseAddrPort("[fd99::2]:80"), Guest: 8000, Beside: true}

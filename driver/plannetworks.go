@@ -11,6 +11,7 @@ import (
 
 	"nomad-driver-virt/bridge"
 	"nomad-driver-virt/domxml"
+	"nomad-driver-virt/portmap"
 	"nomad-driver-virt/vm"
 )
 
@@ -194,7 +195,21 @@ func planMacvtap(r request, path string, m Macvtap, p *problems) vm.Interface {
 	case !slices.Contains(devices, m.Device):
 		p.addf(path+".device", "the host has no network device %q; it has %s", m.Device, strings.Join(devices, ", "))
 	}
+	if of := portOf(r.links, m.Device); of != "" {
+		p.addf(path+".device", "%q is a port of bridge %q, and takes no macvtap beside that: "+
+			"put the interface on the bridge, by bridge { name = %q }", m.Device, of, of)
+	}
 	return i
+}
+
+// portOf is the bridge that a device of the host is a port of; "": none.
+func portOf(links []bridge.Link, device string) string {
+	for _, l := range links {
+		if l.Name == device {
+			return l.Bridge
+		}
+	}
+	return ""
 }
 
 // planFilter is what the plugin's configuration lets through of an interface.
@@ -248,7 +263,7 @@ func planPort(n *drivers.TaskConfig, path, label string, p *problems) (vm.Port, 
 	for _, m := range allocatedPorts(n) {
 		if m.Label == label {
 			addr, err := netip.ParseAddr(m.HostIP)
-			if err != nil || addr == netip.IPv6Loopback() || addr.Is6() && !addr.Is4In6() && addr.IsLinkLocalUnicast() {
+			if err != nil || !portmap.Publishable(addr) {
 				p.addf(path, "Nomad gave port %q the address %q, and no port of a VM can be published there: "+
 					"take a host_network of other addresses", label, m.HostIP)
 				return vm.Port{}, false

@@ -347,14 +347,14 @@ func TestPortsAreThoseThatNomadGave(t *testing.T) {
 	r.nomad.Resources.Ports = &structs.AllocatedPorts{
 		{Label: "http", Value: 25000, To: 8000, HostIP: "192.0.2.10"},
 		{Label: "same", Value: 25001, To: 0, HostIP: "127.0.0.1"},
-		{Label: "negative", Value: 25002, To: -1, HostIP: "0.0.0.0"},
+		{Label: "negative", Value: 25002, To: -1, HostIP: "127.0.0.2"},
 		{Label: "mapped", Value: 25003, To: 22, HostIP: "::ffff:192.0.2.10"},
 		{Label: "another task's", Value: 25004, To: 23, HostIP: "192.0.2.10"},
 	}
 	want := []vm.Port{
 		{Label: "mapped", Host: netip.MustParseAddrPort("192.0.2.10:25003"), Guest: 22},
 		{Label: "same", Host: netip.MustParseAddrPort("127.0.0.1:25001"), Guest: 25001},
-		{Label: "negative", Host: netip.MustParseAddrPort("0.0.0.0:25002"), Guest: 25002},
+		{Label: "negative", Host: netip.MustParseAddrPort("127.0.0.2:25002"), Guest: 25002},
 		{Label: "http", Host: netip.MustParseAddrPort("192.0.2.10:25000"), Guest: 8000},
 	}
 	got := mustPlan(t, r).Interfaces[0].Ports
