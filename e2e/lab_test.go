@@ -173,10 +173,10 @@ func nothingLeft(t *testing.T, own ...string) {
 			keep("files in "+dir, without(listed(t, dir), stays...))
 		}
 		keep("images in Ceph", leftInCeph(t, stays...))
-		for _, flags := range [][]string{nil, {"--inactive"}} {
-			keep("reservations", matching(virsh(t, append([]string{"net-dumpxml", "default"}, flags...)...), "<host "))
-		}
+		keep("reservations", reservations(t))
 		keep("leases", matching(virsh(t, "net-dhcp-leases", "default"), " 52:54:")) // as all hardware addresses of QEMU's begin
+		keep("network devices", vmDevices(t))
+		keep("bridges with route_localnet", routedLocalnet(t))
 		keep("rules", matching(command(t, "nft", "list", "ruleset"), "nomad"))
 		keep("rules", matching(command(t, "iptables-save"), "nomad"))
 		keep("rules", matching(command(t, "ip6tables-save"), "nomad"))
@@ -197,6 +197,42 @@ func nothingLeft(t *testing.T, own ...string) {
 		}
 		return nil
 	})
+}
+
+// reservations lists those of all networks of libvirt's, now and from their next start on.
+func reservations(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	for _, name := range strings.Fields(virsh(t, "net-list", "--all", "--name")) {
+		all.WriteString(matching(virsh(t, "net-dumpxml", name), "<host "))
+		all.WriteString(matching(virsh(t, "net-dumpxml", "--inactive", name), "<host "))
+	}
+	return all.String()
+}
+
+// vmDevices lists the network devices that libvirt makes for VMs.
+func vmDevices(t *testing.T) string {
+	t.Helper()
+	all := listed(t, "/sys/class/net") + "\n"
+	return matching(all, "/vnet") + matching(all, "/macvtap")
+}
+
+// routedLocalnet lists the bridges that let packets from 127.0.0.1 out.
+func routedLocalnet(t *testing.T) string {
+	t.Helper()
+	bridges, err := filepath.Glob("/sys/class/net/*/bridge")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, b := range bridges {
+		name := filepath.Base(filepath.Dir(b))
+		setting, err := os.ReadFile("/proc/sys/net/ipv4/conf/" + name + "/route_localnet")
+		if err == nil && strings.TrimSpace(string(setting)) != "0" { // otherwise it has just gone
+			all = append(all, name)
+		}
+	}
+	return strings.Join(all, " ")
 }
 
 // listed lists what is in a directory, a line each.
