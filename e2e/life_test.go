@@ -48,6 +48,7 @@ func TestServiceStartsAnewAfterPoweroff(t *testing.T) {
 	page(t, tinyTimeout, a.url(t, "http", "/"))
 	first := vmOf(t, "vm-task")
 	mac := virsh(t, "domiflist", first)
+	url, leads := a.url(t, "http", "/"), publishedAt(t, first)
 	virsh(t, "shutdown", first)
 	a = j.waitFor(tinyTimeout, "another start", func(a allocation) error {
 		if task := a.TaskStates["vm-task"]; task.Restarts != 1 || task.State != "running" {
@@ -55,8 +56,11 @@ func TestServiceStartsAnewAfterPoweroff(t *testing.T) {
 		}
 		return nil
 	})
-	page(t, tinyTimeout, a.url(t, "http", "/"))
+	page(t, tinyTimeout, url)
 	second := vmOf(t, "vm-task")
+	if again, to := a.url(t, "http", "/"), publishedAt(t, second); again != url || to != leads {
+		t.Errorf("%s leads to %s now, and %s led to %s", again, to, url, leads)
+	}
 	if second == first {
 		t.Errorf("both starts have VM %s", first)
 	}
@@ -65,6 +69,17 @@ func TestServiceStartsAnewAfterPoweroff(t *testing.T) {
 	}
 	j.purge()
 	nothingLeft(t)
+}
+
+// publishedAt is the guest's address and port that the port of a VM leads to.
+func publishedAt(t *testing.T, vm string) string {
+	t.Helper()
+	_, leads, found := strings.Cut(command(t, "nft", "list", "map", "inet", "nomad_virt", "ports"), `"`+vm+` http on virbr0" : `)
+	if !found {
+		t.Fatalf("nothing is published for VM %s", vm)
+	}
+	to := strings.Fields(leads) // as in "192.168.122.50 . 8000, "
+	return to[0] + ":" + strings.TrimRight(to[2], ",")
 }
 
 func TestRebootDoesNotEndTheTask(t *testing.T) {
