@@ -94,10 +94,14 @@ func dualJob() string {
 					to           = 8000
 					host_network = "ipv6"
 				}
+				port "local" {
+					to           = 8000
+					host_network = "loopback"
+				}
 				port "client" {
 					to = 8000
 				}
-			}` + task("server", quoted(tellWhoAsks), `"http", "six"`) + task("client", quoted(serveShell), `"client"`) + `
+			}` + task("server", quoted(tellWhoAsks), `"http", "six", "local"`) + task("client", quoted(serveShell), `"client"`) + `
 		}
 	}`
 }
@@ -137,6 +141,10 @@ func TestPortsOfBothVersionsOfIP(t *testing.T) {
 		}
 	}
 	answers()
+	host, local := a.hostPort(t, "local")
+	page, udp := "http://"+net.JoinHostPort(host, local)+"/cgi-bin/who", askUDP(host, local)
+	mustTell(t, "the host on loopback, "+page, bridge4, func() (string, error) { return get(page) })
+	mustTell(t, "the host on loopback by UDP, "+page, bridge4, func() (string, error) { return try("bash", "-c", udp) })
 
 	// The next plugin has to know the addresses of IPv6.
 	killPlugin(t)
