@@ -46,7 +46,8 @@ func checkTask(job *api.Job, group *api.TaskGroup, task *api.Task, config *Confi
 		}
 	}
 	cfg := nomadTaskOf(job, group, task)
-	value, wrong, err := decodeBlock(taskConfigSpec, task.Config, variablesOf(job, group, task))
+	variables := variablesOf(job, group, task)
+	value, wrong, err := decodeBlock(taskConfigSpec, task.Config, variables)
 	if err != nil {
 		wrong = []string{err.Error()}
 	}
@@ -64,10 +65,11 @@ func checkTask(job *api.Job, group *api.TaskGroup, task *api.Task, config *Confi
 		return check
 	}
 	check.Warnings = warnings
-	certain, sometimes := planEverywhere(asked, cfg, mountsFor(group, task, asked), config)
+	mounts, mountsNeed := mountsFor(group, task, variables, asked, unknown)
+	certain, sometimes := planEverywhere(asked, cfg, mounts, config)
 	check.Problems = slices.Concat(p, without(certain, unknown))
 	check.Unchecked = slices.Concat(
-		tellUnknown(unknown), without(needsNode(asked, task, config), unknown), without(sometimes, unknown))
+		tellUnknown(unknown), without(needsNode(asked, config), unknown), mountsNeed, without(sometimes, unknown))
 	return check
 }
 
@@ -83,13 +85,16 @@ func without(all problems, unknown []string) problems {
 	})
 }
 
+// clientFillsIn is said of an attribute that names a variable which is not known.
+const clientFillsIn = "the client fills in what it depends on"
+
 func tellUnknown(paths []string) []string {
 	var all []string
 	for _, path := range paths {
 		if strings.HasPrefix(path, "config.cmds") {
 			continue // any text will do
 		}
-		all = append(all, path+": the client fills in what it depends on")
+		all = append(all, path+": "+clientFillsIn)
 	}
 	return all
 }

@@ -1,16 +1,9 @@
 package driver
 
-import (
-	"fmt"
-	"slices"
-
-	"github.com/hashicorp/nomad/api"
-
-	"nomad-driver-virt/vm"
-)
+import "nomad-driver-virt/vm"
 
 // needsNode says what of a task's configuration only a node can tell.
-func needsNode(t TaskConfig, task *api.Task, config *Config) []string {
+func needsNode(t TaskConfig, config *Config) []string {
 	var p problems
 	if t.OS != nil && t.OS.Arch != "" {
 		p.addf("config.os.arch", "whether the node runs %s guests", t.OS.Arch)
@@ -35,13 +28,6 @@ func needsNode(t TaskConfig, task *api.Task, config *Config) []string {
 	}
 	for i, n := range t.NetworkInterfaces {
 		interfaceNeeds(indexed("config.network_interface", i), n, config, &p)
-	}
-	for _, m := range task.VolumeMounts {
-		destination, kind := valueOf(m.Destination), "a directory"
-		if slices.ContainsFunc(t.Disks, func(d Disk) bool { return d.Volume == destination }) {
-			kind = "a block device"
-		}
-		p.addf(fmt.Sprintf("volume_mount with the destination %q", destination), "whether volume %q is %s", valueOf(m.Volume), kind)
 	}
 	return p
 }

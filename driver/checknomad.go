@@ -63,22 +63,6 @@ func portsOf(networks ...[]*api.NetworkResource) structs.AllocatedPorts {
 	return ports
 }
 
-// mountsFor takes the volumes that a task mounts for what the task does with them.
-func mountsFor(group *api.TaskGroup, task *api.Task, asked TaskConfig) []mount {
-	var mounts []mount
-	for _, m := range task.VolumeMounts {
-		found := mount{taskPath: valueOf(m.Destination), hostPath: "/" + valueOf(m.Volume), readOnly: valueOf(m.ReadOnly)}
-		if volume, is := group.Volumes[valueOf(m.Volume)]; is {
-			found.readOnly = found.readOnly || volume.ReadOnly
-		}
-		if slices.ContainsFunc(asked.Disks, func(d Disk) bool { return d.Volume == found.taskPath }) {
-			found.kind = mountsDevice
-		}
-		mounts = append(mounts, found)
-	}
-	return mounts
-}
-
 // readTask reads a task's configuration that was decoded by its schema.
 func readTask(cfg *drivers.TaskConfig, value cty.Value) (task TaskConfig, warnings []string, err error) {
 	if err := cfg.EncodeDriverConfig(value); err != nil {

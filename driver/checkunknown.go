@@ -32,13 +32,17 @@ func variablesOf(job *api.Job, group *api.TaskGroup, task *api.Task) map[string]
 			known[name] = cty.UnknownVal(cty.String)
 		}
 	}
-	open := isOpen(task)
 	for _, name := range namesIn(task.Config) {
-		if _, is := known[name]; !is && (open || strings.HasPrefix(name, "NOMAD_")) {
+		if _, is := known[name]; !is && mayBeThere(name, task) {
 			known[name] = cty.DynamicVal
 		}
 	}
 	return known
+}
+
+// mayBeThere tells whether the client may know a variable that the job file does not.
+func mayBeThere(name string, task *api.Task) bool {
+	return strings.HasPrefix(name, "NOMAD_") || isOpen(task)
 }
 
 // isOpen tells whether a task's environment has variables that the job file does not
