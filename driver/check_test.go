@@ -95,6 +95,11 @@ func TestCheckFindsWhatEveryNodeWouldRefuse(t *testing.T) {
 			problems: []string{"config.disk[0].bus_type: the machine type has no ide; it has: virtio, scsi, sata, usb"},
 		},
 		{
+			name:     "a source that no pool has, whatever its kind",
+			config:   "disk {\nprimary = true\nsource {\nvolume = \"../etc/x\"\n}\n}\ndisk {\nsource {\nimage = \"a.ova\"\nformat = \"ova\"\n}\n}",
+			problems: []string{`config.disk[0].source.volume: "../etc/x" is no name of a volume`, `config.disk[1].source.format: "ova" is none of raw, `},
+		},
+		{
 			name:     "a volume where the guest has the allocation",
 			inGroup:  "volume \"v\" {\ntype = \"host\"\nsource = \"s\"\n}",
 			inTask:   "volume_mount {\nvolume = \"v\"\ndestination = \"/local/x\"\n}",

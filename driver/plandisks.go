@@ -10,6 +10,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"nomad-driver-virt/image"
+	"nomad-driver-virt/storage"
 	"nomad-driver-virt/vm"
 )
 
@@ -81,6 +82,9 @@ func planVolume(r request, name, path string, d Disk, from source, disk *vm.Disk
 	pool := diskPool(r.config, path, d, p)
 	_, inCeph := r.config.StoragePools.Ceph[pool]
 	refuseSource(path, d, p)
+	if d.Source != nil {
+		refuseNamed(path+".source", *d.Source, inCeph, p)
+	}
 	format := volumeFormat(path, d, inCeph, p)
 
 	size := diskSize(path, d, from, p)
@@ -209,6 +213,21 @@ func refuseSource(path string, d Disk, p *problems) {
 	}
 	if s.Overwrite {
 		p.addf(path+".source.overwrite", "is for disks on Nomad volumes; other disks are new for each start of the task")
+	}
+}
+
+// refuseNamed names what is wrong with a source by its names alone, whatever the host
+// has: what is refused here need not be looked for.
+func refuseNamed(path string, s DiskSource, inCeph bool, p *problems) {
+	oneOf(path+".format", s.Format, p, image.Formats...)
+	if s.Volume == "" {
+		return
+	}
+	if inCeph && s.Format != image.Raw && slices.Contains(image.Formats, s.Format) {
+		p.addf(path+".format", "volumes of a Ceph pool are raw, not %s; leave it out", s.Format)
+	}
+	if err := storage.RefuseName(s.Volume, inCeph); err != nil {
+		p.addf(path+".volume", "%s", err)
 	}
 }
 

@@ -52,6 +52,9 @@ func planDevice(r request, index int, d Disk, from source, disk *vm.Disk, p *pro
 	if d.Format != "" && d.Format != image.Raw {
 		p.addf(path+".format", "a Nomad volume is attached raw; leave format out")
 	}
+	if d.Source != nil {
+		oneOf(path+".source.format", d.Source.Format, p, image.Formats...)
+	}
 	if d.Source != nil && d.Source.Image == "" && d.Source.Volume == "" {
 		p.addf(path+".source.image", "is missing; name one, or leave source out to take the volume as it is")
 	}

@@ -78,6 +78,50 @@ func TestPlanRefusesSources(t *testing.T) {
 				"other disks are new for each start of the task"},
 		},
 		{
+			name:   "an image of a format that there is not",
+			config: `disk { source { image = "a.ova" format = "ova" } }`,
+			want:   []string{`config.disk[0].source.format: "ova" is none of raw, qcow2, vmdk, vdi, vhdx, vpc`},
+		},
+		{
+			name:   "an image of a format that there is not, for a Nomad volume",
+			config: `disk { volume = "/dev/vdb" source { image = "a.ova" format = "ova" } }`,
+			change: func(r *request) {
+				withDevice(false)(r)
+				r.sources[0].image = nil // it was not looked for
+			},
+			want: []string{`config.disk[0].source.format: "ova" is none of raw, qcow2, vmdk, vdi, vhdx, vpc`},
+		},
+		{
+			name:   "a volume with a path",
+			config: `disk { source { volume = "../etc/x" } }`,
+			want:   []string{`config.disk[0].source.volume: "../etc/x" is no name of a volume`},
+		},
+		{
+			name:   "a hidden file",
+			config: `disk { source { volume = ".a" } }`,
+			want:   []string{`config.disk[0].source.volume: ".a" is no name of a volume`},
+		},
+		{name: "a volume of Ceph's with such a name", config: `disk { pool = "remote" source { volume = ".a" } }`},
+		{
+			name:   "a snapshot in Ceph, of a format that volumes there do not have",
+			config: `disk { pool = "remote" source { volume = "a@b" format = "qcow2" } }`,
+			want: []string{
+				"config.disk[0].source.format: volumes of a Ceph pool are raw, not qcow2; leave it out",
+				`config.disk[0].source.volume: "a@b" is no name of a volume`,
+			},
+		},
+		{
+			name:   "a format that there is not, in Ceph",
+			config: `disk { pool = "remote" source { volume = "a" format = "ova" } }`,
+			want:   []string{`config.disk[0].source.format: "ova" is none of raw, qcow2, vmdk, vdi, vhdx, vpc`},
+		},
+		{
+			name:   "another VM's volume",
+			config: `disk { source { volume = "web-5a6e215e-vda.qcow2" } }`,
+			want: []string{`config.disk[0].source.volume: volume "web-5a6e215e-vda.qcow2" is a VM's own, which goes with its task or is ` +
+				"kept for a look at it; give it, or a copy of it, another name to make disks from it"},
+		},
+		{
 			name:   "an image that cannot be used is told of by whoever opened it",
 			config: `disk { source { image = "a.img" } }`,
 			change: func(r *request) { r.sources[0] = source{} },

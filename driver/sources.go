@@ -43,7 +43,7 @@ func (d *Driver) find(ctx context.Context, config Config, store *storage.Store, 
 		f.sources[i].mount = mountOf(f.mounts, disk)
 		var err error
 		switch s := disk.Source; {
-		case s == nil:
+		case s == nil, isRefused(config, disk): // the plan tells
 		case s.Image != "":
 			path += ".image"
 			f.files[i], f.sources[i].image, err = openImage(ctx, search, store, *s)
@@ -89,6 +89,14 @@ func openImage(ctx context.Context, search hostfile.Search, store *storage.Store
 		return file, nil, fmt.Errorf("%s: %w", file.Name(), err)
 	}
 	return file, &inspected, nil
+}
+
+// isRefused tells whether the plan refuses the source of a disk by its names.
+func isRefused(config Config, disk Disk) bool {
+	_, inCeph := config.StoragePools.Ceph[diskPool(config, "", disk, new(problems))]
+	var p problems
+	refuseNamed("", *disk.Source, inCeph && disk.Volume == "", &p)
+	return len(p) > 0
 }
 
 func findVolume(ctx context.Context, store *storage.Store, config Config, disk Disk) (*os.File, source, error) {

@@ -117,11 +117,13 @@ func TestEverythingThatCannotBeHadIsNamed(t *testing.T) {
 			{Source: &DiskSource{Image: "empty.img"}},
 			{Source: &DiskSource{Image: raw, Format: "qcow2"}, Chained: true},
 			{Source: &DiskSource{Volume: "none.img"}},
-			{Source: &DiskSource{Volume: "../raw.img"}},
+			{Source: &DiskSource{Volume: "../raw.img"}}, // the plan tells
 			{Source: &DiskSource{Volume: "other.vmdk", Format: "raw"}},
 			{Source: &DiskSource{Volume: "other.vmdk"}},
 			{Source: &DiskSource{Volume: "none.img"}, Pool: "no pool"}, // the plan tells
 			{Source: &DiskSource{Image: "pool/web-5a6e215e-seed.iso", Format: "raw"}},
+			{Source: &DiskSource{Image: "none.img", Format: "ova"}}, // the plan tells
+			{Source: &DiskSource{Image: "gone.img"}, Pool: "no pool"},
 		},
 	}, cfg)
 	defer f.close()
@@ -134,10 +136,10 @@ func TestEverythingThatCannotBeHadIsNamed(t *testing.T) {
 			"leave source.format out to have it detected",
 		"config.disk[3].source.volume: storage pool local at " + pool + ` has no volume "none.img"; ` +
 			"virsh vol-list local lists those it has: no such volume",
-		`config.disk[4].source.volume: "../raw.img" is no name of a volume`,
 		"config.disk[6].source.volume: volume " + pool + "/other.vmdk: the image is cut off within its vmdk header; fetch it again",
 		`config.disk[8].source.image: volume "web-5a6e215e-seed.iso" is a VM's own, which goes with its task or ` +
 			"is kept for a look at it; give it, or a copy of it, another name to make disks from it",
+		`config.disk[10].source.image: "gone.img": no such file in ` + places,
 		`config.user_data: "none": no such file in ` + strings.Join(searchFor(cfg, nil).Places, ", "),
 	}
 	if diff := cmp.Diff(want, p); diff != "" {

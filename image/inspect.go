@@ -24,6 +24,9 @@ const (
 	VPC   = "vpc" // Microsoft's VHD
 )
 
+// Formats are those that a disk may be made from.
+var Formats = []string{Raw, Qcow2, VMDK, VDI, VHDX, VPC}
+
 // Inspect tells the format and virtual size of an image file. A format other
 // than "" is what the image has to be; any file is Raw if that is asked for. An
 // image that refers to other files is refused, by its header alone and before

@@ -27,6 +27,9 @@ func (c *Ceph) Ensure(ctx context.Context) error {
 
 // Source asks for the volume's size.
 func (c *Ceph) Source(ctx context.Context, name, format string) (Source, error) {
+	if err := RefuseName(name, true); err != nil {
+		return Source{}, err
+	}
 	if format != "" && format != image.Raw {
 		return Source{}, fmt.Errorf("volumes of a Ceph pool are raw, not %s", format)
 	}

@@ -33,8 +33,8 @@ func (d *Directory) Ensure(ctx context.Context) error {
 // Source opens the volume and inspects it as a stranger's image: a guest may
 // have written it.
 func (d *Directory) Source(ctx context.Context, name, format string) (Source, error) {
-	if name != filepath.Base(name) || strings.HasPrefix(name, ".") {
-		return Source{}, fmt.Errorf("%q is no name of a volume", name)
+	if err := RefuseName(name, false); err != nil {
+		return Source{}, err
 	}
 	file, err := hostfile.Search{Roots: []string{d.Path}}.Open(name)
 	if errors.Is(err, hostfile.ErrNotFound) {

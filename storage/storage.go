@@ -188,6 +188,18 @@ func isPrivate(name string) bool {
 	return kept || ofVM.MatchString(name)
 }
 
+// RefuseName says why no disk is made from a volume of a name, whatever its pool holds.
+func RefuseName(name string, inCeph bool) error {
+	switch {
+	case isPrivate(name):
+		return errPrivate(name)
+	case name == "", strings.Contains(name, "/"),
+		inCeph && strings.Contains(name, "@"), !inCeph && strings.HasPrefix(name, "."):
+		return fmt.Errorf("%q is no name of a volume", name)
+	}
+	return nil
+}
+
 func errPrivate(name string) error {
 	return fmt.Errorf("volume %q is a VM's own, which goes with its task or is kept for a look at it; "+
 		"give it, or a copy of it, another name to make disks from it", name)

@@ -358,3 +358,28 @@ func TestClusterThatIsAwayIsAskedOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestNamesOfNoVolumeAreRefused(t *testing.T) {
+	for _, test := range []struct {
+		name              string
+		directory, inCeph bool // whether it is refused there
+	}{
+		{"golden.qcow2", false, false},
+		{"a b", false, false},
+		{"", true, true},
+		{"/", true, true},
+		{"../a", true, true},
+		{"a/b", true, true},
+		{".hidden", true, false},
+		{"..", true, false},
+		{"a@snap", false, true},
+		{"web-5a6e215e-vda.qcow2", true, true},
+		{"web-5a6e215e-vda", true, true},
+	} {
+		for _, in := range []struct{ ceph, refused bool }{{false, test.directory}, {true, test.inCeph}} {
+			if err := RefuseName(test.name, in.ceph); (err != nil) != in.refused {
+				t.Errorf("%q, in Ceph %t: %v, want it refused: %t", test.name, in.ceph, err, in.refused)
+			}
+		}
+	}
+}
