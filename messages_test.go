@@ -57,6 +57,7 @@ var explained = map[string]string{
 	"whether ":                                       "`validate` lists it among what only the node can tell.",
 	"DHCP was told several times":                    "In the agent's log. `journalctl` has what `dnsmasq-dhcp` says of its network.",
 	"it refused the name or the password":            "They are kept by `saslpasswd2 -a libvirt USER` on the host.",
+	"… is what the first beta was called":            "Said by `validate`. See [Migrating](migrating.md#from-hashicorps-nomad-driver-virt).",
 	"it asks for a name and a password":              "`auth_unix_rw` in `libvirtd.conf` or `virtqemud.conf` says so.",
 	"its directory … is not there":                   "The driver makes no directory where one has been: it would hide that a file system is missing.",
 	"the block device … is in use on the host":       "`lsblk`, `fuser -v DEVICE` and `dmsetup ls` tell by what.",

@@ -10,6 +10,10 @@ import (
 // What the driver's betas called things is taken still, and translated here
 // and nowhere else: into what it is called today, with a warning that says so.
 
+// betaDriver is what jobs of the first beta call the driver. Nomad looks for nodes that
+// have it, so that this one is never asked: there is nothing to translate.
+const betaDriver = pluginBlock
+
 // betaPool is the pool that data_dir made.
 const betaPool = "virt-sp"
 

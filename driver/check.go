@@ -29,7 +29,7 @@ func CheckJob(job *api.Job, config *Config) []Check {
 	var checks []Check
 	for _, group := range job.TaskGroups {
 		for _, task := range group.Tasks {
-			if task.Driver == pluginName {
+			if task.Driver == pluginName || task.Driver == betaDriver {
 				checks = append(checks, checkTask(job, group, task, config))
 			}
 		}
@@ -40,6 +40,9 @@ func CheckJob(job *api.Job, config *Config) []Check {
 func checkTask(job *api.Job, group *api.TaskGroup, task *api.Task, config *Config) Check {
 	check := Check{Group: *group.Name, Task: task.Name}
 	var p problems
+	if task.Driver == betaDriver {
+		p.addf("driver", "%q is what the first beta was called, and no node has it; write driver = %q", betaDriver, pluginName)
+	}
 	for i, n := range group.Networks {
 		if n.Mode != "" && n.Mode != "host" {
 			p.addf(fmt.Sprintf("group %q network[%d].mode", *group.Name, i), "%q is not supported by this driver; leave it out, or say host", n.Mode)

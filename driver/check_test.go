@@ -313,6 +313,18 @@ func TestCheckWarnsOfOldNames(t *testing.T) {
 	}
 }
 
+func TestCheckSaysWhatTheDriverIsCalledToday(t *testing.T) {
+	job := jobOf(t, "", "", "vcpus = 0\n"+blankDisk)
+	job.TaskGroups[0].Tasks[0].Driver = "nomad-driver-virt"
+	want := []Check{{Group: "g", Task: "t", Problems: []string{
+		`driver: "nomad-driver-virt" is what the first beta was called, and no node has it; write driver = "virt"`,
+		"config.vcpus: is 0, and has to be between 1 and 255",
+	}}}
+	if diff := cmp.Diff(want, CheckJob(job, nil)); diff != "" {
+		t.Errorf("the check (-want +got):\n%s", diff)
+	}
+}
+
 func TestCheckLeavesOtherDriversAlone(t *testing.T) {
 	job := jobOf(t, "", "", "nonsense = 1")
 	job.TaskGroups[0].Tasks[0].Driver = "docker"
