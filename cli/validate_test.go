@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"nomad-driver-virt/doctest"
 )
 
 // answer is what a command says, and its exit status.
@@ -144,25 +146,13 @@ func TestValidateForMachines(t *testing.T) {
 }
 
 func TestExamplesAreNotRefused(t *testing.T) {
-	examples, err := filepath.Glob("../examples/*.nomad.hcl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	jobs := 0
-	for _, path := range examples {
-		content, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !strings.Contains(string(content), "\njob \"") {
-			continue // of an agent
-		}
-		jobs++
+	jobs := doctest.Examples(t, "..")
+	for _, path := range jobs {
 		if got := run(t, "", "validate", path); got.Status != 0 || !strings.Contains(got.Out, "refuses nothing") {
 			t.Errorf("%s: %+v", path, got)
 		}
 	}
-	if jobs < 4 {
-		t.Errorf("there are %d examples of jobs, want 4 at least", jobs)
+	if len(jobs) < 30 {
+		t.Errorf("there are %d examples of jobs, want 30 at least", len(jobs))
 	}
 }
