@@ -17,7 +17,7 @@ import (
 const (
 	exitFine    = 0
 	exitProblem = 1 // a problem was found, or what was asked could not be done
-	exitUsage   = 2 // the command line cannot be understood
+	exitUsage   = 2 // the command line cannot be understood, or what it names to be judged cannot be read
 )
 
 // Streams are those of the process.
@@ -75,6 +75,9 @@ func Run(ctx context.Context, s Streams, name string, args []string) int {
 		return exitUsage
 	case errors.Is(err, errSaid):
 		return exitProblem
+	case errors.As(err, new(unreadError)):
+		fmt.Fprintf(s.Err, "nomad-driver-virt %s: %s\n", name, err)
+		return exitUsage
 	default:
 		fmt.Fprintf(s.Err, "nomad-driver-virt %s: %s\n", name, err)
 		return exitProblem
@@ -85,6 +88,10 @@ func Run(ctx context.Context, s Streams, name string, args []string) int {
 type usageError struct{ error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// unreadError is about a file that was to be judged, and that cannot be read: nothing is
+// known of it, which is another thing than that it has problems.
+type unreadError struct{ error }
 
 // errSaid is for problems that were printed.
 var errSaid = errors.New("problems were found")

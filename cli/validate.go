@@ -31,7 +31,8 @@ all that is not the driver's.
   -var-file PATH       a file of variables; may be repeated
   -json                print JSON
 
-Exit status: 0 nothing is refused, 1 something is, 2 the command line is wrong.
+Exit status: 0 nothing is refused, 1 something is, 2 nothing was judged: the command
+line is wrong, or the job file or the configuration cannot be read.
 `
 
 // verdict is what validate prints as JSON.
@@ -60,11 +61,11 @@ func runValidate(_ context.Context, s Streams, flags *flag.FlagSet, args []strin
 	}
 	config, err := configOf(configs)
 	if err != nil {
-		return err
+		return unreadError{err}
 	}
 	job, err := readJob(s.In, rest[0], vars, varFiles)
 	if err != nil {
-		return err
+		return unreadError{err}
 	}
 	v := verdict{Job: *job.ID, Tasks: []taskVerdict{}}
 	refused := false

@@ -90,19 +90,24 @@ func TestValidate(t *testing.T) {
 		{
 			"a configuration that is refused itself", "",
 			[]string{"-config", broken, good},
-			answer{1, "", "nomad-driver-virt validate: the configuration of plugin nomad-driver-virt: acceleration: \"much\" is none of auto, kvm, tcg\n"},
+			answer{2, "", "nomad-driver-virt validate: the configuration of plugin nomad-driver-virt: acceleration: \"much\" is none of auto, kvm, tcg\n"},
 		},
 		{
 			"a configuration without the plugin", "",
 			[]string{"-config", vars, good},
-			answer{1, "", "nomad-driver-virt validate: " + vars + " has no block plugin \"nomad-driver-virt\"\n"},
+			answer{2, "", "nomad-driver-virt validate: " + vars + " has no block plugin \"nomad-driver-virt\"\n"},
 		},
-		{"no file", "", []string{"/nowhere.hcl"}, answer{1, "", "nomad-driver-virt validate: open /nowhere.hcl: no such file or directory\n"}},
+		{"no file", "", []string{"/nowhere.hcl"}, answer{2, "", "nomad-driver-virt validate: open /nowhere.hcl: no such file or directory\n"}},
 		{
 			"no job file", "nonsense", []string{"-"},
-			answer{1, "", "nomad-driver-virt validate: the job file cannot be read: standard input:1,1-9: " +
+			answer{2, "", "nomad-driver-virt validate: the job file cannot be read: standard input:1,1-9: " +
 				"Argument or block definition required; An argument or block definition is required here. " +
 				"To set an argument, use the equals sign \"=\" to introduce the argument value.\n"},
+		},
+		{
+			"no job file, for machines", "",
+			[]string{"-json", "/nowhere.hcl"},
+			answer{2, "", "nomad-driver-virt validate: open /nowhere.hcl: no such file or directory\n"},
 		},
 		{"no argument", "", nil, answer{2, "", "nomad-driver-virt validate: an argument is missing\n\n" + validateHelp}},
 		{"two arguments", "", []string{"a", "b"}, answer{2, "", "nomad-driver-virt validate: \"b\" is one argument too many\n\n" + validateHelp}},
