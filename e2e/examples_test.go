@@ -68,7 +68,7 @@ var onTiny = []example{
 	{file: "storage/directory-clone", page: ofGolden},
 	{file: "storage/directory-clone-chained", page: ofImage},
 	{file: "storage/directory-image", page: ofImage},
-	{file: "storage/directory-kinds", page: append([]string{"sda", "10M", "sr0"}, ofImage...)},
+	{file: "storage/directory-kinds", page: append([]string{"sda", "sr0", "\na note on a disk\n"}, ofImage...)},
 	{file: "storage/directory-raw", page: ofImage},
 	{file: "storage/directory-raw-sparse", page: ofImage},
 	{file: "storage/directory-two-disks", page: append([]string{"vdb", "100M", "/mnt"}, ofImage...)},

@@ -1,4 +1,4 @@
-# A Debian guest and its SSH port. The image is a file in one of the plugin's
+# A Debian guest with a time zone, and its SSH port. The image is a file in one of the plugin's
 # image_paths. With a key of yours:
 #
 #   nomad job run -var "ssh_key=$(cat ~/.ssh/id_ed25519.pub)" examples/job.nomad.hcl
@@ -22,6 +22,7 @@ job "virt-example" {
 
       config {
         hostname                        = "virt-example"
+        timezone                        = "Europe/Vienna"
         default_user_password           = "password" # for virsh console
         default_user_authorized_ssh_key = var.ssh_key
 

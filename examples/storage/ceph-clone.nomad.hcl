@@ -3,7 +3,16 @@
 #
 #     qemu-img convert -O raw tiny.qcow2 rbd:nomad-pool/golden:id=nomad
 #
-# It is left alone, but cannot be removed while there are clones of it.
+# It is left alone, but cannot be removed while there are clones of it. The size is
+# to be larger than the image's own, of which qemu-img info tells; with a larger
+# image than the small guest of the project's lab:
+#
+#     nomad job run -var size=10GiB examples/storage/ceph-clone.nomad.hcl
+variable "size" {
+  type    = string
+  default = "1GiB"
+}
+
 job "ceph-clone" {
   group "virt-group" {
     network {
@@ -25,7 +34,7 @@ job "ceph-clone" {
 
         disk {
           pool = "ceph"
-          size = "1GiB"
+          size = var.size
           source {
             volume = "golden"
           }

@@ -4,7 +4,16 @@
 #     virsh vol-create-as local golden.qcow2 1GiB --format qcow2
 #     virsh vol-upload --pool local golden.qcow2 tiny.qcow2
 #
-# The volume itself is left alone, also when the job ends.
+# The volume itself is left alone, also when the job ends. The size is to be larger
+# than the image's own, of which qemu-img info tells; with a larger image than the
+# small guest of the project's lab:
+#
+#     nomad job run -var size=10GiB examples/storage/directory-clone.nomad.hcl
+variable "size" {
+  type    = string
+  default = "1GiB"
+}
+
 job "directory-clone" {
   group "virt-group" {
     network {
@@ -25,7 +34,7 @@ job "directory-clone" {
         ]
 
         disk {
-          size = "1GiB"
+          size = var.size
           source {
             volume = "golden.qcow2"
           }

@@ -1,6 +1,7 @@
 # Disks of several kinds on a machine of type q35: the one that boots is on virtio, and
-# kept for an hour after the task, to be looked into; an empty one is on SCSI; and a
-# CD-ROM, which shows the content of an image.
+# kept for an hour after the task, to be looked into; one on SCSI, which the guest
+# cannot write to, has the bytes of a file that a template makes; and a CD-ROM shows
+# the content of an image.
 #
 # The image is the small guest of the project's lab. With one of yours:
 #
@@ -23,9 +24,14 @@ job "directory-kinds" {
       driver       = "virt"
       kill_timeout = "30s"
 
+      template {
+        destination = "local/note.img"
+        data        = "a note on a disk\n"
+      }
+
       config {
         cmds = [
-          "lsblk > /run/index.html",
+          "{ lsblk; head -n 1 /dev/sda; } > /run/index.html",
           "httpd -p 8000 -h /run || python3 -m http.server 8000 -d /run",
         ]
 
@@ -43,8 +49,12 @@ job "directory-kinds" {
         }
 
         disk {
-          bus_type = "scsi"
-          size     = "10MiB"
+          bus_type  = "scsi"
+          read_only = true
+          source {
+            image  = "local/note.img"
+            format = "raw"
+          }
         }
 
         disk {

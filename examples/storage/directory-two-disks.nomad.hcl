@@ -38,8 +38,9 @@ job "directory-two-disks" {
         }
 
         disk {
-          size = "100MiB"
-          pool = "small"
+          size    = "100MiB"
+          pool    = "small"
+          devname = "vdb"
         }
 
         network_interface {

@@ -4,7 +4,10 @@
 #
 # The image is written to it while it is blank. A device that holds data already is
 # left as it is: another job with the same image finds what this one left. The
-# guest adds a line to a file at each start, and serves it as /starts.
+# guest adds a line to a file at each start, and serves it as /starts. To begin with
+# the image again, and lose what is there:
+#
+#     nomad job run -var overwrite=true examples/storage/volume-boot.nomad.hcl
 #
 # The image is the small guest of the project's lab. With one of yours, for which
 # boot.volume.hcl has to be made larger:
@@ -13,6 +16,11 @@
 variable "image" {
   type    = string
   default = "tiny.qcow2"
+}
+
+variable "overwrite" {
+  type    = bool
+  default = false
 }
 
 job "volume-boot" {
@@ -49,7 +57,8 @@ job "volume-boot" {
         disk {
           volume = "/dev/vda"
           source {
-            image = var.image
+            image     = var.image
+            overwrite = var.overwrite
           }
         }
 
