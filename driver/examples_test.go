@@ -15,7 +15,6 @@ import (
 var inNoExample = map[string]string{
 	"disk.driver":       "it has one value, which is what it is if it is left out",
 	"image":             "an old name",
-	"mounts":            "a job that leaves it out takes what the host has, and runs on more of them",
 	"primary_disk_size": "an old name",
 	"use_thin_copy":     "an old name",
 }

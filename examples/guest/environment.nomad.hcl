@@ -1,7 +1,8 @@
 # The task's environment and its secrets in the guest. What env and templates set is
 # there for commands, in login shells, and for units of systemd that have
 # EnvironmentFile=/etc/nomad-virt/environment. What lies in the task's secrets
-# directory is below /secrets.
+# directory is below /secrets; mounts says by what the guest sees it. virtiofs takes
+# virtiofsd on the host, and is taken where that is if mounts is left out.
 #
 # The image is the small guest of the project's lab. With one of yours:
 #
@@ -41,6 +42,8 @@ job "environment" {
           "grep -c API_TOKEN /secrets/app.env >> /run/index.html",
           "httpd -p 8000 -h /run || python3 -m http.server 8000 -d /run",
         ]
+
+        mounts = "virtiofs"
 
         disk {
           chained = true
