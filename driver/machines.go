@@ -205,7 +205,9 @@ func (m *machines) remove(ctx context.Context, name string, end end, tell teller
 		if i.Network == "" {
 			continue
 		}
-		m.endLeases(ctx, name, i.Network, i.MAC)
+		if end != lost { // else its guest may run still, with that address
+			m.endLeases(ctx, name, i.Network, i.MAC)
+		}
 		if i.Reserved {
 			continue
 		}
