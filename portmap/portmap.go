@@ -85,10 +85,10 @@ func (t *Table) Withdraw(ctx context.Context, name string) error {
 	return nil
 }
 
-// change makes own all that the VM publishes, which was given the places. What is remembered saves reading
-// the table back for each change. It is not relied on for a failure: others may
-// have changed the kernel's, so the kernel is asked, and the change tried again,
-// unless it was made and the failure is of what comes after.
+// change makes own all that the VM publishes, which was given the places. What is
+// remembered saves reading the table back for each change. It is not relied on for a
+// failure: others may have changed the kernel's, so the kernel is asked, and the change
+// tried again, unless it was made and the failure is of what comes after.
 func (t *Table) change(ctx context.Context, name string, own published, given []place, mayHold func(string) bool) ([]Held, error) {
 	ctx, done, err := t.take(ctx)
 	if err != nil {
@@ -165,7 +165,8 @@ func nobody(string) bool { return false }
 //
 // Where a version of IP is in trouble, its ports beside chosen ones stay as they are,
 // and so do chosen ones if the change may be made partly; if not, nothing changes.
-// Flows to what has changed are left to endFlows. After an error t.all tells whether the change was made: if not, it is nil.
+// Flows to what has changed are left to endFlows. After an error t.all tells whether the
+// change was made: if not, it is nil.
 func (t *Table) replace(ctx context.Context, name string, own published, partly bool) error {
 	reachable, trouble := t.openFronts(ctx, own)
 	switch {
