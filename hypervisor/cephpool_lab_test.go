@@ -210,7 +210,7 @@ func TestWhatCephRefusesIsTold(t *testing.T) {
 		{"no-such-pool", func(r *vm.RBD, _ *string) { r.Pool = "none" }, "make it by `ceph osd pool create none`"},
 		{"wrong-key", func(_ *vm.RBD, key *string) { *key = "AQCJ5MtoAAAAABAAKnQ9mZzLq7d0Vq6fJ8pP6w==" }, "does not let client.nomad in"},
 		{"unknown-user", func(r *vm.RBD, _ *string) { r.User = "nobody" }, "does not let client.nobody in"},
-		{"no-key", func(_ *vm.RBD, key *string) { *key = "my secret" }, "is not the base64 that"},
+		{"no-key", func(_ *vm.RBD, key *string) { *key = "my secret" }, "is not what `ceph auth print-key client.nomad` writes"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			name, r, key := newCephPool(t)
