@@ -109,7 +109,7 @@ func TestDownloadsOutlastAFlush(t *testing.T) {
 	table := newTable(t, "a")
 	a := publication("a", "one", "10.99.0.2:20000")
 	a.Ports[0].Guest = 7000
-	source(t, "one", ":7000")
+	pour(t, "one", "tcp4")
 	mustDo(t, publish(t, table, a))
 	var all [downloads]net.Conn
 	for i := range all {
@@ -132,28 +132,6 @@ func TestDownloadsOutlastAFlush(t *testing.T) {
 			mustDo(t, <-broken)
 		}
 	}
-}
-
-// source sends without end to whoever connects.
-func source(t *testing.T, ns, at string) {
-	t.Helper()
-	var listener net.Listener
-	mustDo(t, within(ns, func() (err error) { listener, err = net.Listen("tcp4", at); return err }))
-	t.Cleanup(func() { _ = listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				for chunk := make([]byte, 1<<16); err == nil; {
-					_, err = conn.Write(chunk)
-				}
-			}()
-		}
-	}()
 }
 
 // download reads until done, and then as much as was certainly not on its way before.

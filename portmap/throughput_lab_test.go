@@ -57,14 +57,14 @@ func median(all []float64) float64 {
 }
 
 // pour sends every client as much as it takes.
-func pour(b *testing.B, ns, version string) {
-	b.Helper()
+func pour(t testing.TB, ns, version string) {
+	t.Helper()
 	var listener net.Listener
-	mustDo(b, within(ns, func() (err error) {
+	mustDo(t, within(ns, func() (err error) {
 		listener, err = net.Listen(version, ":7000")
 		return err
 	}))
-	b.Cleanup(func() { listener.Close() })
+	t.Cleanup(func() { listener.Close() })
 	go func() {
 		for {
 			conn, err := listener.Accept()
