@@ -28,7 +28,7 @@ const (
 // use any more removes nothing: it would not hear of another's tasks.
 func (d *Driver) removeOrphans(ctx context.Context, m *machines, after time.Duration) {
 	seen, unread := make(orphans), make(unreadable)
-	var last news
+	var looked, removed news
 	for {
 		select {
 		case <-ctx.Done():
@@ -44,11 +44,13 @@ func (d *Driver) removeOrphans(ctx context.Context, m *machines, after time.Dura
 			func(name string) bool { return !d.knows(name) },
 			func(o vm.Owner) bool { return o.Node == node })
 		if err != nil {
-			if m.host.Health(ctx) == nil { // else libvirt is away, which is told elsewhere
+			// Else libvirt is away, which is told elsewhere.
+			if m.host.Health(ctx) == nil && looked.is(err, time.Now()) {
 				d.logger.Warn("VMs that belong to no task could not be looked for; it is tried again", "error", err)
 			}
 			continue
 		}
+		looked = news{}
 		for _, name := range unread.look(bad) {
 			d.logger.Warn("it cannot be told whether a VM belongs to a task; it is left as it is, "+
 				"remove it by hand if it is not needed", "vm", name, "error", bad[name])
@@ -58,21 +60,27 @@ func (d *Driver) removeOrphans(ctx context.Context, m *machines, after time.Dura
 			d.logger.Warn("a VM of this node belongs to no task; it will be shut down and removed, "+
 				"and its disks are kept for some time", "vm", name, "in", after.String(), "kept", keepOrphans.String())
 		}
-		var errs []error
-		for _, name := range over {
-			if d.knows(name) || d.ownNode() == "" { // by now
-				continue
-			}
-			if err := d.removeOrphan(ctx, m, name); err != nil {
-				errs = append(errs, fmt.Errorf("removing VM %s, which belongs to no task: %w", name, err))
-				continue
-			}
-			d.logger.Info("a VM that belonged to no task is removed", "vm", name)
-		}
-		if err := errors.Join(errs...); last.is(err, time.Now()) {
+		if err := d.removeThose(ctx, m, over); removed.is(err, time.Now()) {
 			d.logger.Warn("not all VMs that belong to no task could be removed; it is tried again", "every", orphansEvery.String(), "error", err)
 		}
 	}
+}
+
+// removeThose removes VMs that have belonged to no task for long, but for those that do
+// by now.
+func (d *Driver) removeThose(ctx context.Context, m *machines, names []string) error {
+	var errs []error
+	for _, name := range names {
+		if d.knows(name) || d.ownNode() == "" {
+			continue
+		}
+		if err := d.removeOrphan(ctx, m, name); err != nil {
+			errs = append(errs, fmt.Errorf("removing VM %s, which belongs to no task: %w", name, err))
+			continue
+		}
+		d.logger.Info("a VM that belonged to no task is removed", "vm", name)
+	}
+	return errors.Join(errs...)
 }
 
 // removeOrphan ends a VM as that of a task that is stopped, and removes it.
