@@ -53,7 +53,7 @@ var external = []struct {
 	only   []string
 	reason string
 }{
-	{"github.com/digitalocean/go-libvirt", []string{"hypervisor"}, "one connection to libvirt, and deadlines around every call"},
+	{"github.com/digitalocean/go-libvirt", []string{"hypervisor"}, "one place that connects to libvirt, and deadlines around every call"},
 	{"libvirt.org/go/libvirtxml", []string{"domxml"}, "one place that knows libvirt's XML"},
 	{"github.com/insomniacslk/dhcp", []string{"dhcp"}, "one place that knows DHCP"},
 	{"github.com/hashicorp/nomad", []string{"", "cli", "driver"}, "a VM is made without Nomad"},

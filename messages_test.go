@@ -92,6 +92,14 @@ var explained = map[string]string{
 	"libvirt has another secret for the Ceph usage":  "Somebody has defined one for that pool by hand.",
 
 	// Of packages whose errors are about something else, as a rule.
+	"libvirt did not answer":                         noAnswer,
+	"…: libvirt did not answer":                      noAnswer,
+	"libvirt has not answered":                       noAnswer,
+	"…: libvirt still does":                          noAnswer,
+	"…: network … is being changed":                  noAnswer,
+	"…: others are chosen there":                     noAnswer,
+	"libvirt at … has answered none":                 "In the agent's log, and the driver's health: libvirt hangs. The driver connects again by itself.",
+	"reading the metadata of domain":                 "Somebody has edited it, or a later version of the driver has written it. The VM is left as it is: `virsh dumpxml VM` shows it.",
 	"looking for prlimit":                            "`apt install util-linux`. It bounds what `qemu-img` may use.",
 	"the image is ":                                  refusedImage,
 	"the image has ":                                 refusedImage,
@@ -139,6 +147,7 @@ var explained = map[string]string{
 
 // Said of several errors.
 const (
+	noAnswer      = "libvirt, or a QEMU or a file system that it waits for, hangs. What follows tells that the time was over. `journalctl -u libvirtd` may have more."
 	refusedImage  = "The image is refused, and nothing was made of it. See [What a disk is made from](storage.md#what-a-disk-is-made-from)."
 	monitorOfPool = "Said of `hosts` of a Ceph pool in the plugin's configuration."
 	keyOfPool     = "Said of `authentication.secret` of a Ceph pool in the plugin's configuration."
