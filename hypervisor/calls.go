@@ -23,7 +23,8 @@ const (
 	mostCalls = 4
 	// mostSlow is how many calls of a kind that takes long are made at once. libvirt has
 	// twenty workers by default: what may take minutes are this many volumes, and
-	// MostAgents, which leaves some to all else.
+	// MostAgents, which leaves some to all else. One that is given up is not counted any
+	// more, though libvirt may still be at it: hung storage is not to hold up the rest.
 	mostSlow = 4
 )
 
@@ -184,8 +185,8 @@ func (c *calls) count(change int) {
 	c.moved = time.Now()
 }
 
-// stuck tells whether no other call can begin, and none has had an answer for so long
-// that they have been given up.
+// stuck tells whether no other call can begin, and none has had an answer for as long as
+// a call without a deadline has.
 func (c *calls) stuck() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

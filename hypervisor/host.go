@@ -26,8 +26,9 @@ const (
 )
 
 // Host is the libvirt of this host. Its methods may be called concurrently.
-// Every error of a call says what was asked of libvirt; a call is given up
-// after 30 s where the context has no deadline of its own.
+// Every error of a call says what was asked of libvirt. Where the context has no
+// deadline of its own a call is given up 30 s after it has its turn, for which it waits
+// 2 minutes at most.
 type Host struct {
 	uri     string
 	sockets []string

@@ -98,25 +98,24 @@ func (h *Host) RefreshPool(ctx context.Context, name string) {
 func (h *Host) refreshPool(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
-	for {
-		err := slowly(ctx, h, nil, "refreshing storage pool "+name, func(c *libvirt.Libvirt) error {
+	_ = slowly(ctx, h, nil, "refreshing storage pool "+name, func(c *libvirt.Libvirt) error {
+		for {
 			pool, err := c.StoragePoolLookupByName(name)
-			if err != nil {
+			if err == nil {
+				err = c.StoragePoolRefresh(pool, 0)
+			}
+			// libvirt declines while it makes a volume in the pool ("has asynchronous
+			// jobs running"), and has no code of its own for that.
+			if !isCode(err, libvirt.ErrInternalError) {
 				return err
 			}
-			return c.StoragePoolRefresh(pool, 0)
-		})
-		// libvirt declines while it makes a volume in the pool ("has asynchronous
-		// jobs running"), and has no code of its own for that.
-		if !isCode(err, libvirt.ErrInternalError) {
-			return
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(refreshAgain):
+			}
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(refreshAgain):
-		}
-	}
+	})
 }
 
 // askRefresh tells whether the one who asks has to see to it.

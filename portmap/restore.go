@@ -25,7 +25,8 @@ type Restored struct {
 // several want and nobody has; gone tells of the VM of a port that is
 // not wanted whether there is none any more, so that the port is withdrawn. Ports
 // that others hold wait until those have withdrawn them. It returns the VMs whose
-// ports were put right. Where all is as it should be, nothing is written.
+// ports were put right, and those that have to wait since. Where all is as it should be,
+// nothing is written.
 func (t *Table) Restore(ctx context.Context, wanted func() []vm.Publication, gone func(name string) bool) (restored []Restored, err error) {
 	ctx, done, err := t.take(ctx)
 	if err != nil {
@@ -141,7 +142,7 @@ func (p published) lost(had published, owns map[string]published) published {
 }
 
 // isTakenFor is isTaken, and tells of what another VM has lost, too, so that it is
-// not the first in the alphabet that gets what several could have.
+// not the first in turn that gets what several could have.
 func isTakenFor(name string, lost published) func(netip.AddrPort) bool {
 	return func(host netip.AddrPort) bool { return lost.isOfAnother(name, host) || isTaken(host) }
 }
