@@ -11,7 +11,7 @@ func (d *Driver) endFormer(cfg *drivers.TaskConfig) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for id, t := range d.tasks {
-		if t.cfg.AllocID == cfg.AllocID && t.cfg.Name == cfg.Name {
+		if taskOf(t.cfg) == taskOf(cfg) {
 			t.noteDestroyed()
 			delete(d.tasks, id)
 		}

@@ -53,6 +53,9 @@ func (s *Store) sweepVolume(ctx context.Context, poolName string, pool Pool, nam
 			s.lookAgain(key, now.Add(inUseFor))
 			return false, nil
 		}
+		if err == nil {
+			s.lookAgain(key, time.Time{}) // of no use any more: no other has that name
+		}
 		return err == nil, err
 	}
 	if isBase(name) {

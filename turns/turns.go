@@ -13,7 +13,7 @@ type Turns struct {
 }
 
 // Take waits until nobody else works on the thing, or the context ends. The
-// turn is over when the function that it returns is called.
+// turn is over when the function that it returns is called. An error is the context's cause.
 func (t *Turns) Take(ctx context.Context, name string) (done func(), err error) {
 	for {
 		t.mu.Lock()
@@ -36,7 +36,7 @@ func (t *Turns) Take(ctx context.Context, name string) (done func(), err error) 
 		select {
 		case <-over:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, context.Cause(ctx)
 		}
 	}
 }
