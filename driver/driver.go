@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/nomad/plugins/shared/hclspec"
 
 	"nomad-driver-virt/domxml"
+	"nomad-driver-virt/hypervisor"
 	"nomad-driver-virt/image"
 )
 
@@ -204,7 +205,7 @@ func (d *Driver) follow(t *task, m *machines) {
 	t.hostStops = d.around.stopping
 	go d.followLogs(t, m.consoles)
 	go func() {
-		m.learn(d.ctx, t.vm)
+		_, _ = m.learn(d.ctx, t.vm) // where it fails, less is known at the end
 		t.follow(d.ctx, m.host, d.teller(t.cfg))
 	}()
 }
@@ -242,6 +243,9 @@ func (d *Driver) DestroyTask(id string, force bool) error {
 	_, machines := d.connected()
 	if !t.running() {
 		t.waitLogged(d.ctx)
+	}
+	if _, err := machines.journal(d.ctx, t.vm); errors.Is(err, hypervisor.ErrNoDomain) {
+		d.releaseGone(machines, t.vm, t.cfg)
 	}
 	err = machines.discard(d.ctx, t.vm, ended, d.warner(t.cfg))
 	d.mu.Lock()

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 
@@ -10,7 +11,7 @@ import (
 )
 
 // releaseGone releases what was reserved for a task's VM whose domain went while no
-// plugin ran, and with it the list of that. A lease stays for as long as it lasts: nobody
+// plugin looked, and with it the list of that. A lease stays for as long as it lasts: nobody
 // has seen the end of the VM's QEMU, whose guest may have the address still.
 func (d *Driver) releaseGone(m *machines, name string, cfg *drivers.TaskConfig) {
 	if err := d.releaseDerived(m, cfg); err != nil {
@@ -30,7 +31,9 @@ func (d *Driver) releaseDerived(m *machines, cfg *drivers.TaskConfig) error {
 	}
 	var errs []error
 	for _, i := range derivedInterfaces(facts.Networks, task, cfg) {
-		errs = append(errs, m.host.Release(d.ctx, i.Network, i.MAC))
+		if err := m.host.Release(d.ctx, i.Network, i.MAC); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", i.MAC, err))
+		}
 	}
 	return errors.Join(errs...)
 }

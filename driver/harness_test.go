@@ -442,7 +442,7 @@ func TestDisksAreKeptOfAVMThatLibvirtComesBackWithout(t *testing.T) {
 			mustDo(t, p.DestroyTask(cfg.ID, false))
 			left := c.left(t)
 			// Its guest may run still, with that address.
-			if disk := left[len(left)-1]; !isKeptDisk(disk, cfg) || followed && (len(left) != 2 || !strings.HasPrefix(left[0], "lease of ")) {
+			if len(left) != 2 || !strings.HasPrefix(left[0], "lease of ") || !isKeptDisk(left[1], cfg) {
 				t.Errorf("on the host is left %q, want the lease, and the disk to be kept", left)
 			}
 			if e := nextEvent(t, events); !strings.Contains(e.Message, "unknown to libvirt") {

@@ -178,50 +178,72 @@ func (m *machines) remove(ctx context.Context, name string, end end, tell teller
 	keep := func(err error) { errs = append(errs, err) }
 	keep(m.ports.Withdraw(ctx, name))
 
-	journal, err := m.host.Journal(ctx, name)
+	known, end, err := m.lastKnown(ctx, name, end)
 	switch {
 	case errors.Is(err, hypervisor.ErrNoDomain):
-		past, is := m.recall(name)
-		if !is {
-			return errors.Join(append(errs, m.removeLocal(name), m.disposeByName(ctx, name, end, tell))...)
-		}
-		if end == ended && past.wasAway() {
-			end = lost
-		}
-		journal = past.Journal
+		return errors.Join(append(errs, m.removeLocal(name), m.disposeByName(ctx, name, end, tell))...)
 	case err != nil:
 		return errors.Join(append(errs, err)...)
-	default:
-		m.remember(name, remembered{Journal: journal}) // a domain that somebody has undefined goes with its QEMU
 	}
-	if doors := doorsOf(journal.Interfaces); len(doors) > 0 {
+	if doors := doorsOf(known.Interfaces); len(doors) > 0 {
 		keep(m.ports.CloseDoors(ctx, doors))
 	}
 	if err := m.host.Destroy(ctx, name); err != nil {
 		return errors.Join(append(errs, err)...) // its disks are in use
 	}
 	keep(m.removeLocal(name))
-	for _, i := range journal.Interfaces {
+	keep(m.freeAddresses(ctx, name, known.Interfaces, end))
+	if errors.Join(errs...) == nil {
+		known.Interfaces = nil // they may be those of the task's next start when this is tried again
+	}
+	if end != lost {
+		known.since = nil // its QEMU has ended
+	}
+	m.remember(name, known)
+	keep(m.dispose(ctx, known.Journal, end))
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	m.forget(name)
+	if end == lost && len(known.Disks) > 0 {
+		tellLost(name, tell)
+	}
+	return m.host.Undefine(ctx, name)
+}
+
+// lastKnown is the journal of a VM that is removed for some reason, which is another if
+// libvirt has lost the VM: that may run still. A domain that somebody has undefined goes
+// with its QEMU, so its journal is remembered.
+func (m *machines) lastKnown(ctx context.Context, name string, why end) (remembered, end, error) {
+	now, err := m.learn(ctx, name)
+	if !errors.Is(err, hypervisor.ErrNoDomain) {
+		return now, why, err
+	}
+	past, is := m.recall(name)
+	if !is {
+		return past, why, err
+	}
+	if why != undone && past.wasAway() {
+		why = lost
+	}
+	return past, why, nil
+}
+
+// freeAddresses gives back what the interfaces of a VM have in networks of libvirt's.
+func (m *machines) freeAddresses(ctx context.Context, name string, interfaces []vm.Interface, end end) error {
+	var errs []error
+	for _, i := range interfaces {
 		if i.Network == "" {
 			continue
 		}
 		if end != lost { // else its guest may run still, with that address
 			m.endLeases(ctx, name, i.Network, i.MAC)
 		}
-		if i.Reserved {
-			continue
+		if !i.Reserved {
+			errs = append(errs, m.host.Release(ctx, i.Network, i.MAC))
 		}
-		keep(m.host.Release(ctx, i.Network, i.MAC))
 	}
-	keep(m.dispose(ctx, journal, end))
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	m.forget(name)
-	if end == lost && len(journal.Disks) > 0 {
-		tellLost(name, tell)
-	}
-	return m.host.Undefine(ctx, name)
+	return errors.Join(errs...)
 }
 
 // removeLocal removes what the host itself has for a VM, beside libvirt.
@@ -296,11 +318,16 @@ func keptForADay(volumes []vm.Volume, disks map[string]vm.Volume) []vm.Volume {
 	return kept
 }
 
-// learn has the journal of a VM be remembered.
-func (m *machines) learn(ctx context.Context, name string) {
-	if journal, err := m.host.Journal(ctx, name); err == nil {
-		m.remember(name, remembered{journal, m.host.Changed()})
+// learn reads the journal of a VM and has it be remembered.
+func (m *machines) learn(ctx context.Context, name string) (remembered, error) {
+	since := m.host.Changed()
+	journal, err := m.host.Journal(ctx, name)
+	if err != nil {
+		return remembered{}, err
 	}
+	now := remembered{journal, since}
+	m.remember(name, now)
+	return now, nil
 }
 
 // remember keeps the journal of a VM, lest its domain is gone before all the
@@ -349,7 +376,7 @@ func (m *machines) removeForgotten(ctx context.Context, o vm.Owner, tell teller)
 		return err
 	}
 	for _, name := range names {
-		tell("VM %s, which an earlier start of this task has left, is shut down and removed first", name)
+		tell("VM %s, which an earlier start of this task has left, is removed first; a guest that runs has a minute to shut down", name)
 		err := m.shutDown(ctx, name)
 		if err == nil {
 			err = m.remove(ctx, name, forgotten, tell)

@@ -334,7 +334,7 @@ var toldBySource = map[string]struct {
 	"Wrote image ":      {[]any{"/var/lib/virt/images/debian-12.qcow2", "vda", "/dev/vg/data", "1.7s"}, "The Nomad volume was blank, or `overwrite` is set."},
 	"In config, ":       {[]any{"image is an old name: …"}, "It works; write it as it is called today when you edit the job."},
 	"VM %s, which an earlier start": {[]any{"virt-task-5a6e215e"}, "Nomad or the plugin was killed before that start was known. " +
-		"Its guest has a minute to shut down, and its disks are kept as they say."},
+		"Its disks are kept as they say."},
 	"VM %s is unknown to libvirt": {
 		[]any{"virt-task-5a6e215e", 24.0, "virt-task-5a6e215e", "virt-task-5a6e215e"},
 		"`/etc/libvirt` was restored, or an older libvirt cannot read what a newer one wrote. The task is started anew, with new disks; " +

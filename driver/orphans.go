@@ -105,7 +105,7 @@ func (m *machines) shutDown(ctx context.Context, name string) error {
 	if err != nil || guest == hypervisor.GuestOther {
 		return err
 	}
-	m.learn(ctx, name)
+	_, _ = m.learn(ctx, name) // where it fails, less is known at the end
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	t := newTask(&drivers.TaskConfig{}, name, time.Now(), nil)
